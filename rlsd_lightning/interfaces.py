@@ -1,0 +1,83 @@
+"""What a plugin author implements. Structural types: no base class to inherit, nothing to register."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rlsd_lightning.metrics import Mean
+    from rlsd_lightning.types import Completion, Problem, Prompt, Sampling, Verdict
+
+
+@runtime_checkable
+class Verifier(Protocol):
+    """Judges one response to one problem; lives for the whole run.
+
+    A pure function in a class: same text, same verdict; no network, no randomness, no state. Model text is
+    data, so a verifier never raises on it: what cannot be judged is Verdict(valid=False). What a *problem* lacks
+    (a tolerance that is no number, options that are missing) is a ValueError that names the problem.
+    """
+
+    def verify(self, problem: Problem, response: str) -> Verdict:
+        """Judge `response`, the completion's text, against `problem.answer`."""
+        ...
+
+
+@runtime_checkable
+class RolloutEngine(Protocol):
+    """Samples completions from weights it is given or shares; lives for the whole run.
+
+    Token ids in, token ids out. The draw of a completion depends on sampling.seed, its prompt's id and its
+    place in the group, not on what else is in the batch.
+    """
+
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, group_size: int
+    ) -> list[list[Completion]]:
+        """Return `group_size` completions for each prompt, in the order of the prompts."""
+        ...
+
+    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Take over the policy's weights, full tensors by their Hugging Face names."""
+        ...
+
+    def sleep(self) -> None:
+        """Give memory back while the policy is trained."""
+        ...
+
+    def wake(self) -> None:
+        """Be ready to generate again."""
+        ...
+
+
+@runtime_checkable
+class CreditAssigner(Protocol):
+    """Turns one advantage per completion into one per token: this is what tells the methods apart."""
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether teacher_logprobs can change the result at the present settings."""
+        ...
+
+    def __call__(
+        self,
+        advantages: Tensor,
+        policy_logprobs: Tensor,
+        teacher_logprobs: Tensor | None,
+        completion_mask: Tensor,
+    ) -> tuple[Tensor, dict[str, Mean]]:
+        """Assign credit; no gradient flows through it.
+
+        Args:
+            advantages: one per completion. [B]
+            policy_logprobs: log P_S of the completion tokens. [B, T]
+            teacher_logprobs: log P_T of the same tokens; anything at completions with advantage 0. [B, T]
+            completion_mask: True = the token counts. bool [B, T]
+
+        Returns:
+            Per-token advantages, exactly 0 where the mask is False [B, T], and metrics.
+        """
+        ...

@@ -1,0 +1,87 @@
+"""Means that stay exact when a step is cut into micro-batches and ranks.
+
+A mean of means depends on the cut; a total with a count does not. Stations hand over `Mean`s, the step adds
+them up and reduces them over ranks once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A total and the count it is spread over.
+
+    Example:
+        >>> float(Mean(6.0, 3) + Mean(4.0, 1))
+        2.5
+    """
+
+    total: float | Tensor
+    count: float | Tensor
+
+    def __add__(self, other: Mean) -> Mean:
+        return Mean(self.total + other.total, self.count + other.count)
+
+    def __float__(self) -> float:
+        count = float(self.count)
+        return float(self.total) / count if count else 0.0
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Mean:
+    """Average `values` where `mask` is True; no gradient flows.
+
+    Selects instead of multiplying, so that NaN at a masked place stays out.
+
+    Args:
+        values: any shape.
+        mask: bool, broadcastable to values.
+
+    Example:
+        >>> float(masked_mean(torch.tensor([1.0, float("nan"), 3.0]), torch.tensor([True, False, True])))
+        2.0
+    """
+    chosen = values.detach().masked_select(mask)
+    return Mean(chosen.sum(dtype=torch.float64), torch.tensor(chosen.numel(), dtype=torch.float64))
+
+
+class StepMetrics:
+    """Collects the `Mean`s of one optimizer step over its micro-batches.
+
+    Example:
+        >>> step = StepMetrics()
+        >>> step.add({"rollout/reward_mean": Mean(1.0, 2)})
+        >>> step.add({"rollout/reward_mean": Mean(3.0, 2)})
+        >>> step.reduce()
+        {'rollout/reward_mean': 1.0}
+    """
+
+    def __init__(self) -> None:
+        self._means: dict[str, Mean] = {}
+
+    def add(self, metrics: Mapping[str, Mean]) -> None:
+        """Add one micro-batch's means to the step's."""
+        for name, mean in metrics.items():
+            self._means[name] = self._means[name] + mean if name in self._means else mean
+
+    def reduce(self, device: torch.device | str = "cpu") -> dict[str, float]:
+        """Return the step's averages over all micro-batches and ranks, and start afresh.
+
+        Collective: every rank must call it with the same names.
+
+        Args:
+            device: where the process group can reduce (the GPU under NCCL).
+        """
+        names = sorted(self._means)
+        pairs = [[float(self._means[name].total), float(self._means[name].count)] for name in names]
+        self._means = {}
+        if torch.distributed.is_available() and torch.distributed.is_initialized() and names:
+            table = torch.tensor(pairs, dtype=torch.float64, device=device)
+            torch.distributed.all_reduce(table)
+            pairs = table.tolist()
+        return {name: float(Mean(*pair)) for name, pair in zip(names, pairs, strict=True)}
