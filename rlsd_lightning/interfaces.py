@@ -34,6 +34,9 @@ class RolloutEngine(Protocol):
     place in the group, not on what else is in the batch.
     """
 
+    shares_policy_weights: bool
+    """True: samples from the policy's own weights, which are always current; `load_weights` is never called."""
+
     def generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, group_size: int
     ) -> list[list[Completion]]:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Rollout engines: what samples completions. One file each."""

@@ -1,0 +1,79 @@
+"""Ctrl-C and SIGTERM end a run after the step it is in, with a checkpoint and the command that goes on from it."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import signal
+import sys
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+from rlsd_lightning.step_boundary import ends_step
+
+log = logging.getLogger(__name__)
+
+
+class GracefulStop(Callback):
+    """First signal: finish the step, save, stop. Second signal: stop at once.
+
+    Acts on signals during fit; the stop itself on the last micro-batch of a step (on_train_batch_end), after the
+    teacher's sync.
+
+    Args:
+        checkpoint_path: where the checkpoint is written.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self, checkpoint_path: str) -> None:
+        self._checkpoint_path = checkpoint_path
+        self._asked = False
+        self._previous: dict[signal.Signals, Any] = {}
+        self.stopped = False
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Listen for signals."""
+        self._previous = {number: signal.signal(number, self._on_signal) for number in self.SIGNALS}
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Give the signals back."""
+        self._restore()
+
+    def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Give the signals back."""
+        self._restore()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save and stop here, if a signal came."""
+        if not (self._asked and ends_step(trainer, batch_idx)):
+            return
+        self.stopped = True
+        trainer.should_stop = True
+        trainer.save_checkpoint(self._checkpoint_path)
+        log.warning(
+            "Stopped after step %d of %d and saved %s. To go on from there: python -m rlsd_lightning %s",
+            trainer.global_step,
+            trainer.max_steps,
+            self._checkpoint_path,
+            shlex.join(sys.argv[1:]),
+        )
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if self._asked:
+            self._restore()
+            raise KeyboardInterrupt
+        self._asked = True
+        log.warning(
+            "%s: finishing this step, then saving. Once more to stop at once.",
+            signal.Signals(number).name,
+        )
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}

@@ -1,0 +1,58 @@
+"""The two-phase schedule: RLSD's evidence weight decays until what is left is plain GRPO."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+from rlsd_lightning.credit import lambda_at
+
+
+class LambdaDecay(Callback):
+    """Sets `credit.lambda_` before the rollouts of every optimizer step are made.
+
+    Acts after on_train_start and after the last micro-batch of each step (on_train_batch_end), so the value stands
+    before the loader decides whether the teacher's view is needed. A function of the step alone: a resumed run finds
+    its lambda again.
+
+    Args:
+        peak: lambda during the hold phase, in [0, 1]. RLSD's launch script: 0.5.
+        warmup_steps: steps from 0 to the peak.
+        hold_steps: steps at the peak.
+        decay_steps: steps from the peak to 0; RLSD's launch script: 60.
+        shape: of the decay.
+    """
+
+    def __init__(
+        self,
+        peak: float,
+        warmup_steps: int,
+        hold_steps: int,
+        decay_steps: int,
+        shape: Literal["linear", "cosine", "step"] = "linear",
+    ) -> None:
+        if not 0 <= peak <= 1:
+            raise ValueError(f"callbacks.lambda_decay.peak is {peak}. Set it in [0, 1].")
+        self._schedule = {
+            "peak": peak,
+            "warmup_steps": warmup_steps,
+            "hold_steps": hold_steps,
+            "decay_steps": decay_steps,
+            "shape": shape,
+        }
+        lambda_at(1, **self._schedule)  # a fault in the schedule shows here, not in the middle of a run
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Set the lambda of the first step, or of the first after a resume."""
+        self._set(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Set the lambda of the step to come."""
+        self._set(trainer, pl_module)
+
+    def _set(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        pl_module.credit.lambda_ = lambda_at(trainer.global_step + 1, **self._schedule)

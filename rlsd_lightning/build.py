@@ -1,0 +1,153 @@
+"""Builds the parts of a run, each once, each with one owner: the one place where all rooms meet.
+
+Faults are met in the order in which they cost least: data, prompts, gold answers, and only then weights.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+from torch.utils.data import Subset
+
+from rlsd_lightning.config import instantiate
+from rlsd_lightning.data import StreamingProblems
+from rlsd_lightning.data.datamodule import RolloutDataModule
+from rlsd_lightning.data.rollouts import RolloutCollector
+from rlsd_lightning.data.supply import IndexedSupply, ProblemSupply, StreamSupply
+from rlsd_lightning.models import load_reader
+from rlsd_lightning.module import RLSDModule
+from rlsd_lightning.prompts import PromptEncoder, PromptTooLongError, filter_overlong
+from rlsd_lightning.types import Problem
+from rlsd_lightning.verification import check_gold
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a run is made of."""
+
+    module: RLSDModule
+    datamodule: RolloutDataModule
+    num_train_problems: int | None
+    """Problems to train on; None where not known (a stream) or not asked for (evaluation)."""
+    skipped_rows: list[tuple[str, str]]
+    """Bad rows of the training set: location, reason."""
+    num_overlong: int
+    """Training problems left out because their prompt is too long."""
+
+
+def build_training(cfg: DictConfig) -> Parts:
+    """Build what `fit` needs.
+
+    Args:
+        cfg: a validated configuration.
+    """
+    _prepare(cfg)
+    encoder = _encoder(cfg)
+    credit, verifier = instantiate(cfg.credit), instantiate(cfg.verifier)
+    supply, num_problems, skipped, num_overlong = _supply(cfg, encoder, verifier)
+    parts = _parts(cfg, encoder, credit, verifier, supply)
+    return Parts(
+        **parts, num_train_problems=num_problems, skipped_rows=skipped, num_overlong=num_overlong
+    )
+
+
+def build_evaluation(cfg: DictConfig) -> Parts:
+    """Build what `validate`, `test` and `predict` need: all but the training problems.
+
+    Raises:
+        ValueError: no evaluator is configured.
+    """
+    if not cfg.evaluators:
+        raise ValueError(
+            "evaluators is empty, so there is nothing to evaluate. Choose one, such as evaluators=held_out "
+            "evaluators.held_out.problems.path=test.jsonl."
+        )
+    _prepare(cfg)
+    encoder = _encoder(cfg)
+    parts = _parts(cfg, encoder, instantiate(cfg.credit), instantiate(cfg.verifier), supply=None)
+    return Parts(**parts, num_train_problems=None, skipped_rows=[], num_overlong=0)
+
+
+def _prepare(cfg: DictConfig) -> None:
+    if cfg.prepare is not None:
+        instantiate(cfg.prepare)
+
+
+def _encoder(cfg: DictConfig) -> PromptEncoder:
+    processor, family = load_reader(cfg.model.path, cfg.model.revision)
+    return PromptEncoder(
+        processor,
+        instantiate(cfg.prompt),
+        family,
+        max_prompt_tokens=cfg.data.max_prompt_tokens,
+        max_teacher_prompt_tokens=cfg.data.max_teacher_prompt_tokens,
+        max_cached_images=cfg.data.max_cached_images,
+    )
+
+
+def _parts(
+    cfg: DictConfig, encoder: PromptEncoder, credit: Any, verifier: Any, supply: ProblemSupply | None
+) -> dict[str, Any]:
+    """Build module and datamodule around the engine, the encoder and the evaluations they share."""
+    evaluations = {name: instantiate(node) for name, node in cfg.evaluators.items()}
+    rollout, engine = instantiate(cfg.rollout), instantiate(cfg.engine)
+    policy = instantiate(cfg.model)
+    engine.bind(policy, encoder.tokenizer)
+    teacher = instantiate(cfg.teacher)
+    module = RLSDModule(
+        policy,
+        teacher,
+        credit,
+        instantiate(cfg.loss),
+        instantiate(cfg.optim),
+        instantiate(cfg.scheduler),
+        temperature=rollout.sampling.temperature,
+        engine=engine,
+        encoder=encoder,
+        evaluations=evaluations,
+    )
+    if supply is not None:
+        teacher.bind(policy)
+    collector = RolloutCollector(engine, encoder, verifier, credit, rollout.group_size)
+    return {
+        "module": module,
+        "datamodule": RolloutDataModule(supply, collector, rollout, evaluations),
+    }
+
+
+def _supply(
+    cfg: DictConfig, encoder: PromptEncoder, verifier: Any
+) -> tuple[ProblemSupply, int | None, list[tuple[str, str]], int]:
+    """Return the training problems by step, their number, the bad rows, and how many prompts were too long."""
+    problems = instantiate(cfg.data.train)
+    per_step = cfg.rollout.problems_per_step
+    if isinstance(problems, StreamingProblems):
+        accepts = _fits(encoder, cfg.data.on_overlong)
+        return StreamSupply(problems.iterate, per_step, accepts), None, problems.skipped, 0
+    kept, dropped = filter_overlong(problems, encoder, cfg.data.on_overlong)
+    usable = Subset(problems, kept)
+    check_gold(verifier, usable, cfg.verify_gold_problems)
+    supply = IndexedSupply(usable, per_step, cfg.data.shuffle, cfg.seed)
+    return supply, len(usable), problems.skipped, len(dropped)
+
+
+def _fits(encoder: PromptEncoder, on_overlong: str) -> Callable[[Problem], bool]:
+    """Say of each problem of a stream whether its prompt fits; an error if too long ones are errors."""
+
+    def fits(problem: Problem) -> bool:
+        try:
+            encoder.student(problem)
+        except PromptTooLongError as error:
+            if on_overlong == "error":
+                raise
+            log.warning("data: left out %s.", error)
+            return False
+        return True
+
+    return fits

@@ -1,0 +1,114 @@
+"""The LightningDataModule: streams prompts with privileged references as rollouts, and problems to the evaluators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+from torch.utils.data import DataLoader, DistributedSampler
+
+from rlsd_lightning.data.loader import RolloutLoader
+from rlsd_lightning.data.rollouts import RolloutCollector
+from rlsd_lightning.data.supply import ProblemSupply
+from rlsd_lightning.types import Problem, Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutSettings:
+    """The configuration's `rollout` section."""
+
+    problems_per_step: int
+    """P, over all ranks."""
+    group_size: int
+    """G, completions per problem."""
+    sampling: Sampling
+    """How completions are drawn in training."""
+    share_prefix: bool = True
+    """Compute a prompt once for all completions that share it."""
+    max_row_tokens: int | None = None
+    """Longest row of several completions; a group that is longer is split."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """One benchmark: its problems, how answers to them are sampled, and the metric that scores them."""
+
+    problems: Sequence[Problem]
+    metric: Any
+    """A torchmetrics.Metric: update(problems, responses), compute() -> dict[str, float]."""
+    sampling: Sampling
+    samples_per_problem: int = 1
+    """Responses drawn for each problem."""
+    batch_size: int = 64
+    """Problems whose responses are sampled at a time."""
+
+
+class RolloutDataModule(lightning.LightningDataModule):
+    """Gives Lightning the loaders of training, evaluation and prediction.
+
+    Args:
+        supply: the training problems by step; None where only evaluation is asked for.
+        collector: makes rollouts.
+        rollout: how many and how long.
+        evaluations: by name; one dataloader each, in this order.
+    """
+
+    def __init__(
+        self,
+        supply: ProblemSupply | None,
+        collector: RolloutCollector,
+        rollout: RolloutSettings,
+        evaluations: Mapping[str, Evaluation],
+    ) -> None:
+        super().__init__()
+        self.supply = supply
+        self.collector = collector
+        self.rollout = rollout
+        self.evaluations = dict(evaluations)
+
+    def train_dataloader(self) -> RolloutLoader:
+        """Return the loader that makes rollouts as it goes."""
+        assert self.trainer is not None
+        assert self.supply is not None, "built without training problems"
+        return RolloutLoader(
+            self.supply,
+            self.collector,
+            self.rollout.sampling,
+            num_steps=self.trainer.max_steps,
+            num_micro_batches=self.trainer.accumulate_grad_batches,
+            policy_version=lambda: self.trainer.global_step,
+            rank=self.trainer.global_rank,
+            world_size=self.trainer.world_size,
+            max_row_tokens=self.rollout.max_row_tokens,
+            share_prefix=self.rollout.share_prefix,
+        )
+
+    def val_dataloader(self) -> list[DataLoader]:
+        """Return one loader of problems per evaluation."""
+        return [self._problem_loader(evaluation) for evaluation in self.evaluations.values()]
+
+    test_dataloader = val_dataloader
+    predict_dataloader = val_dataloader
+
+    def _problem_loader(self, evaluation: Evaluation) -> DataLoader:
+        assert self.trainer is not None
+        sampler = None
+        if self.trainer.world_size > 1:
+            sampler = DistributedSampler(
+                evaluation.problems,
+                num_replicas=self.trainer.world_size,
+                rank=self.trainer.global_rank,
+                shuffle=False,
+            )
+        return DataLoader(
+            evaluation.problems,
+            batch_size=evaluation.batch_size,
+            sampler=sampler,
+            collate_fn=_as_list,
+        )
+
+
+def _as_list(problems: Sequence[Problem]) -> list[Problem]:
+    return list(problems)

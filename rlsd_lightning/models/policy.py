@@ -1,0 +1,210 @@
+"""The policy: a transformers model that scores packed rows and decodes against a cache.
+
+Student and teacher, training and generation all go through `Policy.hidden_states`, so there is one place where
+positions, images and the attention mask meet.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+from rlsd_lightning.logprobs import token_logprobs, token_logprobs_and_entropy
+from rlsd_lightning.models.family import Family, ImageFeatures
+from rlsd_lightning.models.qwen3_vl import Qwen3VLFamily
+from rlsd_lightning.models.text import TextFamily
+from rlsd_lightning.packing import attention_mask
+from rlsd_lightning.types import ImageBatch, PackedRows
+
+
+class Policy(nn.Module):
+    """A transformers model with its family's knowledge."""
+
+    def __init__(self, model: PreTrainedModel, family: Family) -> None:
+        super().__init__()
+        self.model = model
+        self.family = family
+
+    def encode_images(self, images: ImageBatch | None) -> ImageFeatures:
+        """Run the vision tower once over each image; an empty list without images."""
+        return [] if images is None else self.family.encode_images(self.model, images)
+
+    def hidden_states(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        mask: Tensor,
+        image_features: ImageFeatures,
+        cache: Any | None = None,
+    ) -> Tensor:
+        """Return the last hidden states of rows of tokens. [R, S, H]. See Family.hidden_states."""
+        return self.family.hidden_states(
+            self.model, input_ids, position_ids, mask, image_features, cache
+        )
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return float32 logits of hidden states. [..., H] -> [..., V]."""
+        return torch.nn.functional.linear(hidden, self.head_weight).float()
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The output embedding. [V, H]."""
+        return self.model.get_output_embeddings().weight
+
+    def logprobs(
+        self,
+        rows: PackedRows,
+        token_ids: Tensor,
+        completion_mask: Tensor,
+        image_features: ImageFeatures,
+        temperature: float,
+    ) -> Tensor:
+        """Return log-probabilities of completion tokens at the sampling temperature, 0 where masked. [B, T].
+
+        Only the hidden states that predict a completion token meet the output embedding, and never all of the
+        vocabulary at once: see logprobs.py.
+
+        Args:
+            rows: the view that holds these completions.
+            token_ids: int64 [B, T]
+            completion_mask: bool [B, T]
+            image_features: of all images of the micro-batch; rows.image_index picks from them.
+            temperature: divides the logits, above 0.
+        """
+        predictors = self._predictors(rows, completion_mask, image_features)
+        logprobs = token_logprobs(
+            predictors, self.head_weight, token_ids[completion_mask], temperature
+        )
+        return _spread(logprobs, completion_mask)
+
+    def logprobs_and_entropy(
+        self,
+        rows: PackedRows,
+        token_ids: Tensor,
+        completion_mask: Tensor,
+        image_features: ImageFeatures,
+        temperature: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Return log-probabilities, and the entropies of the distributions the tokens were drawn from. [B, T] each.
+
+        Entropies are in nats, without gradient. Arguments as in `logprobs`.
+        """
+        predictors = self._predictors(rows, completion_mask, image_features)
+        logprobs, entropy = token_logprobs_and_entropy(
+            predictors, self.head_weight, token_ids[completion_mask], temperature
+        )
+        return _spread(logprobs, completion_mask), _spread(entropy, completion_mask)
+
+    def _predictors(
+        self, rows: PackedRows, completion_mask: Tensor, image_features: ImageFeatures
+    ) -> Tensor:
+        """Return the hidden states that predict the completion tokens, in the order of the mask. [N, H]."""
+        hidden = self.hidden_states(
+            rows.input_ids,
+            rows.position_ids,
+            attention_mask(rows, self.model.config._attn_implementation, self.dtype),
+            [image_features[i] for i in rows.image_index],
+        )
+        return hidden.flatten(0, 1)[rows.predictor_index[completion_mask]]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' type."""
+        return self.model.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.model.device
+
+
+def _spread(values: Tensor, mask: Tensor) -> Tensor:
+    """Put values where the mask is True, 0 elsewhere. [N] -> the mask's shape."""
+    return values.new_zeros(mask.shape).masked_scatter(mask, values)
+
+
+def family_of(config: PretrainedConfig) -> Family:
+    """Pick the family by the config's model_type.
+
+    Raises:
+        ValueError: a multimodal model whose family is not known here, or one without full attention.
+    """
+    if config.model_type == "qwen3_vl":
+        return Qwen3VLFamily(config)
+    if hasattr(config, "vision_config"):
+        raise ValueError(
+            f"model.path holds a {config.model_type!r} model; vision-language families known here: 'qwen3_vl'. "
+            "Add a class like rlsd_lightning/models/qwen3_vl.py and name it in family_of."
+        )
+    layer_types = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if layer_types != {"full_attention"}:
+        raise ValueError(
+            f"model.path holds a {config.model_type!r} model with layers of types {sorted(layer_types)}; a shared "
+            "prompt needs full attention in every layer. Choose a model with full attention."
+        )
+    return TextFamily()
+
+
+def load_policy(
+    path: str,
+    dtype: str = "bfloat16",
+    attn_implementation: str = "sdpa",
+    freeze_vision: bool = False,
+    gradient_checkpointing: bool = False,
+    revision: str | None = None,
+) -> Policy:
+    """Load a policy from a Hugging Face folder or hub name.
+
+    Args:
+        path: folder or hub name.
+        dtype: of the weights: "float32", "bfloat16", "float16".
+        attn_implementation: "sdpa" or "eager"; they take the mask of shared prompts.
+        freeze_vision: keep the vision tower as it is.
+        gradient_checkpointing: recompute activations in the backward pass to save memory.
+        revision: branch, tag or commit on the hub.
+    """
+    if attn_implementation not in ("sdpa", "eager"):
+        raise ValueError(
+            f"model.attn_implementation is {attn_implementation!r}, which cannot take the mask of a shared prompt. "
+            "Set it to sdpa (fast) or eager."
+        )
+    config = AutoConfig.from_pretrained(path, revision=revision)
+    family = family_of(config)
+    auto = AutoModelForCausalLM if isinstance(family, TextFamily) else AutoModelForImageTextToText
+    model = auto.from_pretrained(
+        path,
+        revision=revision,
+        dtype=getattr(torch, dtype),
+        attn_implementation=attn_implementation,
+    )
+    head = model.get_output_embeddings()
+    if getattr(head, "bias", None) is not None or getattr(config, "final_logit_softcapping", None):
+        raise ValueError(
+            f"model.path holds a {config.model_type!r} model whose output has a bias or soft-capped logits; "
+            "log-probs here are of a plain linear output. Choose a model without them."
+        )
+    if freeze_vision and family.image_token_id is None:
+        raise ValueError("model.freeze_vision is true, but a text model has no vision tower. Set it to false.")
+    if freeze_vision:
+        model.model.visual.requires_grad_(False)
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return Policy(model, family)
+
+
+def load_reader(path: str, revision: str | None = None) -> tuple[Any, Family]:
+    """Load what reads prompts, without weights: the processor (of a text model: the tokenizer) and the family."""
+    family = family_of(AutoConfig.from_pretrained(path, revision=revision))
+    auto = AutoTokenizer if isinstance(family, TextFamily) else AutoProcessor
+    return auto.from_pretrained(path, revision=revision), family

@@ -1,0 +1,215 @@
+"""The LightningModule: holds the policy and the teacher, and runs the loss. Optimisation stays Lightning's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from rlsd_lightning.data.datamodule import Evaluation
+from rlsd_lightning.interfaces import CreditAssigner, RolloutEngine
+from rlsd_lightning.loss import PolicyLoss
+from rlsd_lightning.metrics import Mean, StepMetrics, masked_mean
+from rlsd_lightning.models import Policy
+from rlsd_lightning.models.family import ImageFeatures
+from rlsd_lightning.prompts import PromptEncoder
+from rlsd_lightning.records import TokenRecord
+from rlsd_lightning.stopwatch import Stopwatch
+from rlsd_lightning.teacher import Teacher
+from rlsd_lightning.types import Completion, Problem, RolloutBatch
+
+
+class RLSDModule(lightning.LightningModule):
+    """Trains a policy with per-token credit.
+
+    Args:
+        policy: the weights being trained.
+        teacher: the weights that read the reference.
+        credit: per-token advantages: the method.
+        loss: the policy-gradient loss.
+        optimizer: makes the optimizer from the trainable parameters.
+        scheduler: makes the learning-rate scheduler from the optimizer; stepped once per optimizer step.
+        temperature: the sampling temperature of the rollouts; log-probs are taken at it.
+        engine: samples responses in evaluation and prediction.
+        encoder: renders problems as prompts.
+        evaluations: by name, in the order of the dataloaders.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        teacher: Teacher,
+        credit: CreditAssigner,
+        loss: PolicyLoss,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Callable[..., Any],
+        *,
+        temperature: float,
+        engine: RolloutEngine,
+        encoder: PromptEncoder,
+        evaluations: Mapping[str, Evaluation],
+    ) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(
+                f"rollout.sampling.temperature is {temperature}: greedy completions of a problem are all alike. "
+                "Set it above 0 (RLSD's launch script: 1.0)."
+            )
+        self.policy = policy
+        self.teacher = teacher
+        self.credit = credit
+        self.loss = loss
+        self.temperature = temperature
+        self.engine = engine
+        self.encoder = encoder
+        self.evaluations = dict(evaluations)
+        self.metrics = nn.ModuleList(e.metric for e in self.evaluations.values())
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+        self._step_metrics = StepMetrics()
+        self._watch = Stopwatch()
+        self._num_step_tokens = 0
+
+    def configure_optimizers(self) -> Any:
+        """Give the optimizer the trainable weights of the policy, and nothing of the teacher."""
+        optimizer = self._optimizer([p for p in self.policy.parameters() if p.requires_grad])
+        schedule = {"scheduler": self._scheduler(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def training_step(self, batch: RolloutBatch, batch_idx: int) -> dict[str, Any]:
+        """Return the micro-batch's share of the step's loss, scaled for Lightning, and what it looked like."""
+        assert batch.policy_version == self.trainer.global_step, (
+            f"these rollouts were sampled at policy version {batch.policy_version}, but the policy is at "
+            f"{self.trainer.global_step}: the loader ran ahead of training"
+        )
+        with self._watch.phase("train"):
+            features = self.policy.encode_images(batch.images)
+            logprobs, entropy = self.policy.logprobs_and_entropy(
+                batch.student, batch.token_ids, batch.completion_mask, features, self.temperature
+            )
+        with self._watch.phase("teacher"):
+            teacher_logprobs = self._teacher_logprobs(batch, logprobs.detach(), features)
+        credit, credit_metrics = self.credit(
+            batch.advantages, logprobs, teacher_logprobs, batch.completion_mask
+        )
+        loss, loss_metrics = self.loss(
+            logprobs,
+            batch.rollout_logprobs,
+            credit,
+            batch.completion_mask,
+            num_tokens=batch.num_step_tokens,
+            num_completions=batch.num_step_completions,
+        )
+        self._step_metrics.add(batch.metrics | credit_metrics | loss_metrics)
+        self._step_metrics.add({"loss/entropy": masked_mean(entropy, batch.completion_mask)})
+        self._num_step_tokens = batch.num_step_tokens
+        self._watch.start("backward")
+        return {
+            "loss": loss * self._loss_factor(),
+            "record": TokenRecord(
+                rollouts=batch.rollouts,
+                completion_mask=batch.completion_mask,
+                policy_logprobs=logprobs.detach(),
+                teacher_logprobs=teacher_logprobs,
+                credit=credit,
+                step=self.trainer.global_step + 1,
+            ),
+        }
+
+    def on_after_backward(self) -> None:
+        """End the micro-batch's clock."""
+        self._watch.stop("backward")
+
+    def _teacher_logprobs(
+        self, batch: RolloutBatch, policy_logprobs: Tensor, features: ImageFeatures
+    ) -> Tensor | None:
+        """Score the completions whose advantage is not 0 under the teacher's view. [B, T].
+
+        The others keep the policy's own log-probs: their gain is 0, and no weight could change their credit.
+        """
+        if not self.credit.needs_teacher:
+            return None
+        if batch.teacher is None:
+            return policy_logprobs
+        logprobs = policy_logprobs.clone()
+        with torch.no_grad():
+            teacher = self.teacher.weights(self.policy)
+            if not self.teacher.shares_vision_with(self.policy):
+                features = teacher.encode_images(batch.images)
+            chosen = batch.teacher_index
+            logprobs[chosen] = teacher.logprobs(
+                batch.teacher,
+                batch.token_ids[chosen],
+                batch.completion_mask[chosen],
+                features,
+                self.temperature,
+            )
+        return logprobs
+
+    def _loss_factor(self) -> float:
+        """Undo every division that Lightning and the strategy make, so that gradients are those of the whole step.
+
+        The loss of a micro-batch is already its share: a sum over its tokens divided by the tokens of the step, over
+        all micro-batches and ranks. Lightning divides it by K, and DDP averages gradients over ranks.
+        """
+        return float(self.trainer.accumulate_grad_batches * self.trainer.world_size)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the step: all its gradients are there, none is clipped yet."""
+        gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
+        self._step_metrics.add(
+            {
+                "optim/grad_norm": Mean(float(torch.nn.utils.get_total_norm(gradients)), 1),
+                "optim/lr": Mean(optimizer.param_groups[0]["lr"], 1),
+            }
+        )
+        self._step_metrics.add(self._watch.read())
+        logged = self._step_metrics.reduce(self.device)
+        seconds = sum(value for name, value in logged.items() if name.startswith("time/"))
+        logged |= {"time/step_s": seconds, "time/tokens_per_s": self._num_step_tokens / seconds}
+        self.log_dict(logged)
+
+    def respond(self, problems: list[Problem], evaluation: Evaluation) -> list[list[Completion]]:
+        """Sample responses to problems as an evaluation asks for."""
+        prompts = [self.encoder.student(problem) for problem in problems]
+        return self.engine.generate(prompts, evaluation.sampling, evaluation.samples_per_problem)
+
+    def validation_step(self, batch: list[Problem], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Sample responses to a batch of problems and hand them to their evaluator."""
+        name = list(self.evaluations)[dataloader_idx]
+        evaluation = self.evaluations[name]
+        groups = self.respond(batch, evaluation)
+        asked = [problem for problem, group in zip(batch, groups, strict=True) for _ in group]
+        evaluation.metric.update(asked, [completion.text for group in groups for completion in group])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log every number of every evaluator as val/<evaluator>/<number>."""
+        self._log_evaluations("val")
+
+    test_step = validation_step
+
+    def on_test_epoch_end(self) -> None:
+        """Log every number of every evaluator as test/<evaluator>/<number>."""
+        self._log_evaluations("test")
+
+    def predict_step(
+        self, batch: list[Problem], batch_idx: int, dataloader_idx: int = 0
+    ) -> list[tuple[Problem, list[Completion]]]:
+        """Return the responses to a batch of problems; a writer callback judges and stores them."""
+        evaluation = list(self.evaluations.values())[dataloader_idx]
+        return list(zip(batch, self.respond(batch, evaluation), strict=True))
+
+    def _log_evaluations(self, stage: str) -> None:
+        for name, evaluation in self.evaluations.items():
+            for number, value in evaluation.metric.compute().items():
+                self.log(f"{stage}/{name}/{number}", value, add_dataloader_idx=False)
+            evaluation.metric.reset()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep evaluators out of the checkpoint: they start afresh at every evaluation."""
+        weights = checkpoint["state_dict"]
+        for key in [key for key in weights if key.startswith("metrics.")]:
+            del weights[key]

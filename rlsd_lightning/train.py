@@ -1,0 +1,157 @@
+"""Runs a command on what `build` has built: fit, validate, test, predict, export."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from omegaconf import DictConfig
+
+from rlsd_lightning import exp_manager
+from rlsd_lightning.build import Parts, build_evaluation, build_training
+from rlsd_lightning.config import instantiate, validate
+from rlsd_lightning.export import export_policy
+from rlsd_lightning.models import Policy, load_reader
+from rlsd_lightning.report import write_report
+from rlsd_lightning.summary import Summary, closing_words
+
+log = logging.getLogger(__name__)
+
+Metrics = dict[str, float]
+
+
+def run(cfg: DictConfig, command: str) -> Metrics:
+    """Run one command and return its metrics.
+
+    Args:
+        cfg: the composed configuration, conf/config.yaml.
+        command: "fit", "validate", "test", "predict" or "export".
+    """
+    validate(cfg, command)
+    lightning.seed_everything(cfg.seed, verbose=False)
+    return COMMANDS[command](cfg)
+
+
+def fit(cfg: DictConfig) -> Metrics:
+    """Train; evaluate before and after; leave checkpoints, rollouts, metrics, a summary and a report."""
+    started = time.time()
+    this = exp_manager.setup_run(cfg)
+    cfg.paths.run = str(this.dir)
+    parts = build_training(cfg)
+    trainer = _trainer(cfg, list(cfg.callbacks), this)
+    summary = Summary(this.dir / "summary.json")
+    summary.write(**_facts(cfg, parts), command=sys.argv, started=started, finished=False)
+    if this.resume_from is None:
+        summary.write(warm_start=_evaluate(trainer, parts, "val"), resumed_at_steps=[])
+    else:
+        log.info("Going on from %s.", this.resume_from)
+    trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=this.resume_from, weights_only=False)
+    if trainer.global_step < trainer.max_steps:
+        return {}
+    final = _evaluate(trainer, parts, "val")
+    summary.write(final=final, seconds=time.time() - started, finished=True)
+    exp_manager.mark_finished(this)
+    if trainer.is_global_zero:
+        print(closing_words(summary.values, this.dir, write_report(this.dir)))
+    return final
+
+
+def evaluate(cfg: DictConfig, stage: str) -> Metrics:
+    """Score the policy on every evaluation and print the numbers."""
+    parts = build_evaluation(cfg)
+    _load_checkpoint(cfg, parts.module.policy)
+    metrics = _evaluate(_trainer(cfg, ["progress"]), parts, stage)
+    for name, value in sorted(metrics.items()):
+        print(f"{name:50s} {value:.4f}")
+    return metrics
+
+
+def predict(cfg: DictConfig) -> Metrics:
+    """Write completions with verdicts as JSONL, one file per evaluation."""
+    parts = build_evaluation(cfg)
+    source = _load_checkpoint(cfg, parts.module.policy)
+    cfg.paths.output = cfg.paths.output or str(source / "predictions")
+    trainer = _trainer(cfg, ["progress", "prediction_writer"])
+    trainer.predict(parts.module, datamodule=parts.datamodule, return_predictions=False)
+    print(f"Completions with verdicts are in {cfg.paths.output}.")
+    return {}
+
+
+def export(cfg: DictConfig) -> Metrics:
+    """Write the policy as a Hugging Face folder and load it again to prove that it is one."""
+    processor, _ = load_reader(cfg.model.path, cfg.model.revision)
+    policy = instantiate(cfg.model)
+    source = _load_checkpoint(cfg, policy)
+    folder = Path(cfg.paths.output or source / "export")
+    export_policy(policy, processor, folder)
+    print(f"Exported to {folder}; loaded again with transformers, its weights and vocabulary are the same.")
+    return {}
+
+
+COMMANDS: dict[str, Callable[[DictConfig], Metrics]] = {
+    "fit": fit,
+    "validate": lambda cfg: evaluate(cfg, "val"),
+    "test": lambda cfg: evaluate(cfg, "test"),
+    "predict": predict,
+    "export": export,
+}
+
+
+def _trainer(
+    cfg: DictConfig, callbacks: Iterable[str], this: exp_manager.Run | None = None
+) -> lightning.Trainer:
+    """Make the trainer with the named callbacks, and with loggers if this is a run."""
+    return instantiate(
+        cfg.trainer,
+        callbacks=[instantiate(cfg.callbacks[name]) for name in callbacks],
+        logger=exp_manager.loggers(cfg, this) if this else False,
+        default_root_dir=str(this.dir) if this else None,
+    )
+
+
+def _evaluate(trainer: lightning.Trainer, parts: Parts, stage: str) -> Metrics:
+    """Run Lightning's own loop over all evaluations; no numbers without evaluations."""
+    if not parts.datamodule.evaluations:
+        return {}
+    loop = {"val": trainer.validate, "test": trainer.test}[stage]
+    loop(parts.module, datamodule=parts.datamodule, verbose=False)
+    prefix = f"{stage}/"
+    return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(prefix)}
+
+
+def _facts(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
+    return {
+        "max_steps": cfg.trainer.max_steps,
+        "problems_per_step": cfg.rollout.problems_per_step,
+        "group_size": cfg.rollout.group_size,
+        "num_train_problems": parts.num_train_problems,
+        "skipped_rows": parts.skipped_rows,
+        "filtered_prompts": parts.num_overlong,
+    }
+
+
+def _load_checkpoint(cfg: DictConfig, policy: Policy) -> Path:
+    """Load the weights of `checkpoint`; return the folder that belongs to it."""
+    if cfg.checkpoint is None:
+        return Path(cfg.paths.runs) / cfg.exp_manager.name
+    path = (
+        exp_manager.newest_checkpoint(cfg) if cfg.checkpoint == "last" else Path(cfg.checkpoint)
+    )
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"checkpoint: {path} is not a file. Give a checkpoint that `fit` has written (runs/NAME/version_N/"
+            "checkpoints/last.ckpt), or checkpoint=null for the weights of model.path."
+        )
+    weights = torch.load(path, map_location="cpu", weights_only=False)["state_dict"]
+    prefix = "policy."
+    policy.load_state_dict(
+        {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+    )
+    log.info("Weights from %s.", path)
+    return path.parent.parent
