@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from rlsd_lightning import exp_manager
 from rlsd_lightning.build import Parts, build_evaluation, build_training
+from rlsd_lightning.checkpoints import WholeFileCheckpointIO
 from rlsd_lightning.config import instantiate, validate
 from rlsd_lightning.export import export_policy
 from rlsd_lightning.models import Policy, load_reader
@@ -42,9 +43,9 @@ def fit(cfg: DictConfig) -> Metrics:
     """Train; evaluate before and after; leave checkpoints, rollouts, metrics, a summary and a report."""
     started = time.time()
     this = exp_manager.setup_run(cfg)
-    cfg.paths.run = str(this.dir)
     parts = build_training(cfg)
-    trainer = _trainer(cfg, list(cfg.callbacks), this)
+    training = [name for name in cfg.callbacks if name != "prediction_writer"]
+    trainer = _trainer(cfg, training, this)
     summary = Summary(this.dir / "summary.json")
     summary.write(**_facts(cfg, parts), command=sys.argv, started=started, finished=False)
     if this.resume_from is None:
@@ -107,11 +108,14 @@ def _trainer(
     cfg: DictConfig, callbacks: Iterable[str], this: exp_manager.Run | None = None
 ) -> lightning.Trainer:
     """Make the trainer with the named callbacks, and with loggers if this is a run."""
+    made = [instantiate(cfg.callbacks[name]) for name in callbacks]
+    if this is None:
+        return instantiate(cfg.trainer, callbacks=made, logger=False, enable_checkpointing=False)
     return instantiate(
         cfg.trainer,
-        callbacks=[instantiate(cfg.callbacks[name]) for name in callbacks],
-        logger=exp_manager.loggers(cfg, this) if this else False,
-        default_root_dir=str(this.dir) if this else None,
+        callbacks=made + exp_manager.callbacks(cfg),
+        logger=exp_manager.loggers(cfg, this),
+        plugins=[WholeFileCheckpointIO()],
     )
 
 
@@ -140,9 +144,7 @@ def _load_checkpoint(cfg: DictConfig, policy: Policy) -> Path:
     """Load the weights of `checkpoint`; return the folder that belongs to it."""
     if cfg.checkpoint is None:
         return Path(cfg.paths.runs) / cfg.exp_manager.name
-    path = (
-        exp_manager.newest_checkpoint(cfg) if cfg.checkpoint == "last" else Path(cfg.checkpoint)
-    )
+    path = exp_manager.last_checkpoint(cfg) if cfg.checkpoint == "last" else Path(cfg.checkpoint)
     if not path.is_file():
         raise FileNotFoundError(
             f"checkpoint: {path} is not a file. Give a checkpoint that `fit` has written (runs/NAME/version_N/"

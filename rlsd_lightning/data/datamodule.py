@@ -79,6 +79,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             num_steps=self.trainer.max_steps,
             num_micro_batches=self.trainer.accumulate_grad_batches,
             policy_version=lambda: self.trainer.global_step,
+            forward_context=self.trainer.precision_plugin.forward_context,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
             max_row_tokens=self.rollout.max_row_tokens,

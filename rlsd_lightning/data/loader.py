@@ -8,6 +8,7 @@ policy version stale. Every batch carries the version that sampled it, and train
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +30,8 @@ class RolloutLoader:
         num_steps: optimizer steps of the run.
         num_micro_batches: K, trainer.accumulate_grad_batches.
         policy_version: optimizer steps taken so far, asked when a step's rollouts are made.
+        forward_context: entered while rollouts are made: the trainer's precision, so that sampling and training
+            compute in the same numbers.
         rank: this process.
         world_size: all processes; each takes problems_per_step / world_size problems of a step.
         max_row_tokens: see split_groups.
@@ -44,6 +47,7 @@ class RolloutLoader:
         num_steps: int,
         num_micro_batches: int,
         policy_version: Callable[[], int],
+        forward_context: Callable[[], AbstractContextManager[Any]] = nullcontext,
         rank: int = 0,
         world_size: int = 1,
         max_row_tokens: int | None = None,
@@ -60,6 +64,7 @@ class RolloutLoader:
         self._num_steps = num_steps
         self._num_micro_batches = num_micro_batches
         self._policy_version = policy_version
+        self._forward_context = forward_context
         self._rank = rank
         self._world_size = world_size
         self._max_row_tokens = max_row_tokens
@@ -100,7 +105,8 @@ class RolloutLoader:
     def _make_step(self, step: int) -> list[RolloutBatch]:
         mine = self._supply.take(step)[self._rank :: self._world_size]
         sampling = replace(self._sampling, seed=step_seed(self._sampling.seed, step))
-        groups, metrics = self._collector.collect(mine, sampling)
+        with self._forward_context():
+            groups, metrics = self._collector.collect(mine, sampling)
         units = split_groups(
             groups, self._num_micro_batches, self._max_row_tokens, self._share_prefix
         )

@@ -1,0 +1,58 @@
+"""Every yaml of conf/ composes and validates; every experiment runs one small step on the CPU."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+
+import rlsd_lightning.conf
+from rlsd_lightning.config import validate
+
+CONF = Path(rlsd_lightning.conf.__file__).parent
+FILLED = (
+    "model.path=some/model",
+    "data.train.path=train.jsonl",
+)
+"""What a user must say where the quickstart does not: enough to leave no ??? behind."""
+
+
+def options() -> list[str]:
+    """List every option of every group as group=option."""
+    files = (path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
+    return sorted(f"{file.parent}={file.stem}" for file in files if file.parent != Path("."))
+
+
+def composed(*overrides: str):
+    with initialize_config_module("rlsd_lightning.conf", version_base="1.3"):
+        return compose("config", list(overrides))
+
+
+def fill(option: str) -> list[str]:
+    """Say what an option leaves to the user."""
+    needed = {
+        "model=pretrained": ["model.path=some/model"],
+        "data=problems": ["data.train.path=train.jsonl"],
+        "evaluators=held_out": ["evaluators.held_out.problems.path=test.jsonl"],
+    }
+    return needed.get(option, [])
+
+
+@pytest.mark.parametrize("option", [o for o in options() if not o.startswith("hydra")])
+def test_every_option_of_every_group_composes_and_validates_over_the_quickstart(option: str):
+    validate(composed(option, *fill(option)), "fit")
+
+
+def test_a_users_own_run_needs_a_model_and_data_and_nothing_else():
+    validate(composed("experiment=none", *FILLED), "fit")
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict", "export"])
+def test_the_quickstart_validates_for_every_command(command: str):
+    validate(composed(), command)
+
+
+def test_the_first_line_of_every_yaml_says_what_it_is():
+    for path in CONF.rglob("*.yaml"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        first = next(line for line in lines if not line.startswith("# @package"))
+        assert first.startswith("# "), f"{path} begins with {first!r}"
