@@ -1,0 +1,222 @@
+"""Finds every fault of a configuration before anything is loaded, and builds objects from its nodes.
+
+What must hold between groups is a rule here; what must hold within one component stands in its constructor.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import hydra
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rlsd_lightning.known_keys import unknown_key_faults
+from rlsd_lightning.spelling import did_you_mean
+from rlsd_lightning.targets import find_targets, target_faults
+
+COMMANDS = {
+    "fit": "train a policy",
+    "validate": "score a checkpoint on the evaluators, as training does in between",
+    "test": "score a checkpoint on the evaluators, for the record",
+    "predict": "write a checkpoint's completions with their verdicts as JSONL",
+    "export": "write a checkpoint as a Hugging Face folder",
+}
+"""What the command line can be told to do, one line each."""
+
+_UNUSED = {
+    "fit": (),
+    "validate": ("data.train",),
+    "test": ("data.train",),
+    "predict": ("data.train",),
+    "export": ("data", "evaluators"),
+}
+"""Sections that a command never reads: a value may still be missing there."""
+
+Tree = dict[str, Any]
+Rule = Callable[[Tree], Iterator[str]]
+
+
+class ConfigError(ValueError):
+    """All faults of a configuration, one per line.
+
+    Args:
+        faults: each begins with the full path of the key.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = list(faults)
+        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+        super().__init__(
+            f"The configuration has {count}:\n" + "\n".join(f"  {f}" for f in self.faults)
+        )
+
+
+def validate(cfg: DictConfig, command: str) -> None:
+    """Check keys, values, targets and the rules between groups.
+
+    Args:
+        cfg: as composed; interpolations may be unresolved.
+        command: one of COMMANDS.
+
+    Raises:
+        ConfigError: with all faults together.
+    """
+    if command not in COMMANDS:
+        known = f"It is one of {', '.join(COMMANDS)}."
+        raise ConfigError(
+            [f"command is {command!r}. {did_you_mean(str(command), COMMANDS) or known}"]
+        )
+    faults: list[str] = []
+    tree = to_tree(cfg, faults)
+    for path, node in find_targets(tree):
+        faults += target_faults(path, node)
+    faults = [fault for fault in faults if not _is_unused(fault, command)]
+    faults += unknown_key_faults(tree)
+    if command == "fit":
+        for rule in FIT_RULES:
+            faults += rule(tree)
+    if faults:
+        raise ConfigError(faults)
+
+
+def _is_unused(fault: str, command: str) -> bool:
+    """Whether a fault lies in a section that the command never reads."""
+    return fault.startswith(tuple(f"{section}." for section in _UNUSED[command]))
+
+
+def to_tree(cfg: Any, faults: list[str], path: str = "") -> Any:
+    """Resolve a config into plain containers, noting what has no value instead of stopping at it.
+
+    Args:
+        cfg: a config node, or a leaf.
+        faults: gets a line for every missing value and every reference to nothing; such keys stay out.
+        path: where the node hangs.
+    """
+    if isinstance(cfg, ListConfig):
+        keys: Any = range(len(cfg))
+    elif isinstance(cfg, DictConfig):
+        keys = list(cfg.keys())
+    else:
+        return cfg
+    tree = {}
+    for key in keys:
+        full = f"{path}.{key}" if path else str(key)
+        try:
+            if OmegaConf.is_missing(cfg, key):
+                faults.append(f"{full} has no value yet (???). Set {full}=VALUE.")
+                tree[key] = "???"
+            else:
+                tree[key] = to_tree(cfg[key], faults, full)
+        except OmegaConfBaseException as error:
+            faults.append(
+                f"{full} refers to nothing: {str(error).splitlines()[0]}. Mend the reference."
+            )
+    return tree if isinstance(cfg, DictConfig) else list(tree.values())
+
+
+def instantiate(node: DictConfig | None, **kwargs: Any) -> Any:
+    """Build what a node with `_target_` describes, with plain containers inside; nothing from nothing.
+
+    Args:
+        node: its `_partial_: true` gives a callable that waits for more arguments.
+        kwargs: runtime objects; handed over as they are, neither copied nor converted.
+
+    Raises:
+        Exception: what the constructor raised, with a note that names the node.
+    """
+    if node is None:
+        return None
+    try:
+        factory = hydra.utils.instantiate(node, _convert_="all", _partial_=True)
+        if node.get("_partial_"):
+            return functools.partial(factory, **kwargs)
+        return factory(**kwargs)
+    except InstantiationException as error:  # Hydra's wrapping of what an inner constructor raised
+        if error.__cause__ is None:
+            raise
+        error.__cause__.add_note(f"(while building {str(error).rpartition('full_key: ')[2]})")
+        raise error.__cause__ from None
+    except Exception as error:
+        error.add_note(f"(while building {node._get_full_key(None)})")
+        raise
+
+
+def _value(tree: Tree, path: str) -> Any:
+    """Return what stands at a path; None where there is nothing."""
+    for key in path.split("."):
+        tree = tree.get(key) if isinstance(tree, dict) else None  # type: ignore[assignment]
+    return tree
+
+
+def enough_completions(tree: Tree) -> Iterator[str]:
+    """A group needs two completions, a step one problem."""
+    group_size = _value(tree, "rollout.group_size")
+    if isinstance(group_size, int) and group_size < 2:
+        yield (
+            f"rollout.group_size is {group_size}, so every advantage would be 0. "
+            "Set it to 2 or more (RLSD's launch script: 8)."
+        )
+    problems = _value(tree, "rollout.problems_per_step")
+    if isinstance(problems, int) and problems < 1:
+        yield f"rollout.problems_per_step is {problems}. Set it to 1 or more (RLSD's launch script: 256)."
+
+
+def run_has_an_end(tree: Tree) -> Iterator[str]:
+    """The train loader is sized by max_steps, so epochs mean nothing here."""
+    max_steps = _value(tree, "trainer.max_steps")
+    if max_steps is None or (isinstance(max_steps, int) and max_steps < 1):
+        yield (
+            f"trainer.max_steps is {max_steps}, but the run's length is counted in optimizer steps. "
+            "Set it to 1 or more (RLSD: 200)."
+        )
+    max_epochs = _value(tree, "trainer.max_epochs")
+    if max_epochs not in (-1, None):
+        yield (
+            f"trainer.max_epochs is {max_epochs}, which would have no effect: a run is trainer.max_steps steps, "
+            "however often they go through the problems. Leave it at -1 and set trainer.max_steps."
+        )
+
+
+def micro_batches_are_filled(tree: Tree) -> Iterator[str]:
+    """Every micro-batch of a step gets at least one completion."""
+    num_micro_batches = _value(tree, "trainer.accumulate_grad_batches")
+    problems = _value(tree, "rollout.problems_per_step")
+    group_size = _value(tree, "rollout.group_size")
+    if not all(isinstance(number, int) for number in (num_micro_batches, problems, group_size)):
+        return
+    completions = problems * group_size
+    if not 1 <= num_micro_batches <= completions:
+        yield (
+            f"trainer.accumulate_grad_batches is {num_micro_batches}, but a step has {problems} x {group_size} = "
+            f"{completions} completions to cut into micro-batches. Set it between 1 and {completions}."
+        )
+
+
+def validation_falls_between_steps(tree: Tree) -> Iterator[str]:
+    """Lightning counts val_check_interval in micro-batches; in the middle of a step weights are not its own yet."""
+    interval = _value(tree, "trainer.val_check_interval")
+    num_micro_batches = _value(tree, "trainer.accumulate_grad_batches")
+    if (
+        not (isinstance(interval, int) and isinstance(num_micro_batches, int))
+        or num_micro_batches < 1
+    ):
+        return
+    if interval % num_micro_batches:
+        yield (
+            f"trainer.val_check_interval is {interval}, which Lightning counts in micro-batches, but a step has "
+            f"trainer.accumulate_grad_batches = {num_micro_batches} of them. "
+            f"Set it to {interval * num_micro_batches} to validate every {interval} steps."
+        )
+
+
+FIT_RULES: tuple[Rule, ...] = (
+    enough_completions,
+    run_has_an_end,
+    micro_batches_are_filled,
+    validation_falls_between_steps,
+)
+"""What must hold between groups for training."""

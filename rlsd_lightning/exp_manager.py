@@ -1,0 +1,222 @@
+"""Decides where a run lives and what it goes on from, in NeMo's manner: exp_dir/name/version.
+
+A run's folder holds config.yaml (resolved), checkpoints/, metrics/version_N/ (one per start) and, once training has
+reached its last step, an empty file `finished`. What else lies there belongs to callbacks.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from rlsd_lightning import checkpoints, run_folder
+from rlsd_lightning.config import instantiate
+from rlsd_lightning.time_limit import TimeLimit
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback
+    from lightning.pytorch.loggers import Logger
+
+log = logging.getLogger(__name__)
+
+_RUN_DIR, _RESUME_FROM = (
+    "RLSD_RUN_DIR",
+    "RLSD_RESUME_FROM",
+)  # tell relaunched ranks what was decided
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run's folder and what it goes on from."""
+
+    dir: Path
+    """Absolute; exists."""
+    resume_from: Path | None
+    """A complete checkpoint of this run, or None for a fresh start."""
+
+
+def setup_run(cfg: DictConfig) -> Run:
+    """Choose or make the run's folder, note it in cfg.paths.run, and write config.yaml.
+
+    version null: the newest unfinished version that was started with the same settings goes on; if there is none, a
+    new version starts. A named version is taken as it is. Ranks that Lightning relaunches follow their parent.
+
+    Args:
+        cfg: the whole configuration; paths.run is set here.
+
+    Raises:
+        ValueError: the named version must not be written to, or nothing can be resumed.
+    """
+    settings = cfg.exp_manager
+    if os.environ.get("LOCAL_RANK", "0") != "0" and _RUN_DIR in os.environ:
+        resume_from = os.environ.get(_RESUME_FROM)
+        run = Run(
+            dir=Path(os.environ[_RUN_DIR]), resume_from=Path(resume_from) if resume_from else None
+        )
+    elif version := settings.version or _shared_version(cfg):
+        run = _named(cfg, _root(cfg) / str(version))
+    else:
+        run = _next(cfg, _root(cfg))
+    cfg.paths.run = str(run.dir)
+    if (
+        settings.resume_if_exists
+        and not run.resume_from
+        and not settings.resume_ignore_no_checkpoint
+    ):
+        raise ValueError(
+            f"exp_manager.resume_ignore_no_checkpoint is false, but {run.dir} holds no checkpoint to resume from. "
+            "Set it to true to start from scratch."
+        )
+    if is_rank_zero():
+        run_folder.write_config(cfg, run.dir)
+        start = f"goes on from {run.resume_from.name}" if run.resume_from else "starts from scratch"
+        log.info("Run folder: %s; %s.", run.dir, start)
+    os.environ[_RUN_DIR] = str(run.dir)
+    os.environ[_RESUME_FROM] = str(run.resume_from or "")
+    return run
+
+
+def mark_finished(run: Run) -> None:
+    """Note that training has reached its last step, so that the same command starts a new version."""
+    if is_rank_zero():
+        (run.dir / run_folder.FINISHED).touch()
+
+
+def newest_checkpoint(cfg: DictConfig) -> Path:
+    """Return the newest complete checkpoint of this name, of exp_manager.version if that is set.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    root = _root(cfg)
+    pattern = str(cfg.exp_manager.version or "*")
+    found = [checkpoints.newest_in(folder / "checkpoints") for folder in root.glob(pattern)]
+    complete = [path for path in found if path is not None]
+    if not complete:
+        raise FileNotFoundError(
+            f"checkpoint is last, but {root / pattern} holds no complete checkpoint. Train first, set "
+            "checkpoint=PATH, or checkpoint=null for the model of model.path as it is."
+        )
+    return max(complete, key=lambda path: path.stat().st_mtime_ns)
+
+
+def loggers(cfg: DictConfig, run: Run) -> list[Logger]:
+    """Make the loggers that are switched on; the CSV's folder is new at every start, as it cannot be appended to."""
+    from lightning.pytorch.loggers import CSVLogger
+
+    settings, made = cfg.exp_manager, []
+    if settings.create_csv_logger:
+        made.append(CSVLogger(run.dir, name="metrics", flush_logs_every_n_steps=1))
+    if settings.create_tensorboard_logger:
+        made.append(instantiate(settings.summary_writer_kwargs, save_dir=run.dir))
+    if settings.create_wandb_logger:
+        run_id = run_folder.wandb_id(run.dir)
+        made.append(
+            instantiate(settings.wandb_logger_kwargs, save_dir=run.dir, id=run_id, resume="allow")
+        )
+    return made
+
+
+def callbacks(cfg: DictConfig) -> list[Callback]:
+    """Make the callbacks that keep a run: checkpoints and the time limit. Call it after setup_run."""
+    settings, made = cfg.exp_manager, []
+    if settings.max_time_per_run:
+        made.append(
+            TimeLimit(settings.max_time_per_run, Path(cfg.paths.run, "checkpoints", "last.ckpt"))
+        )
+    if settings.create_checkpoint_callback:
+        made.append(instantiate(settings.checkpoint_callback_params))
+    return made
+
+
+def is_rank_zero() -> bool:
+    """Whether this process is the first of all ranks; known before any process group exists."""
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK", "GROUP_RANK")
+    return all(os.environ.get(name, "0") == "0" for name in names)
+
+
+def _root(cfg: DictConfig) -> Path:
+    """Return exp_dir/name; in a sweep every job has its own folder below it, named after its overrides."""
+    root = Path(cfg.exp_manager.exp_dir, cfg.exp_manager.name).absolute()
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return root
+    overrides = [
+        o
+        for o in HydraConfig.get().overrides.task
+        if not o.startswith(("command=", "exp_manager."))
+    ]
+    return root / run_folder.safe_name(",".join(overrides))
+
+
+def _shared_version(cfg: DictConfig) -> str | None:
+    """Return a version that ranks which do not know each other agree on; None if this process decides alone."""
+    if "SLURM_JOB_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        return f"slurm_{os.environ['SLURM_JOB_ID']}"
+    if "TORCHELASTIC_RUN_ID" in os.environ or cfg.trainer.num_nodes > 1:
+        raise ValueError(
+            "exp_manager.version is null, but several processes were started separately and would each choose a "
+            "version of their own. Set exp_manager.version=NAME in the command of all of them."
+        )
+    return None
+
+
+def _named(cfg: DictConfig, folder: Path) -> Run:
+    """Take the version that was asked for: go on in it, or start it, but overwrite nothing."""
+    finished = (folder / run_folder.FINISHED).exists()
+    checkpoint = checkpoints.newest_in(folder / "checkpoints")
+    where = f"exp_manager.version is {folder.name}"
+    if not cfg.exp_manager.resume_if_exists and (finished or checkpoint):
+        raise ValueError(
+            f"{where}, but {folder} holds a run already, and exp_manager.resume_if_exists is false. "
+            "Choose another version, or set resume_if_exists to true to go on."
+        )
+    if finished:
+        raise ValueError(
+            f"{where}, but {folder} is finished. Choose another version; to train it further, raise "
+            f"trainer.max_steps and delete {folder / run_folder.FINISHED}."
+        )
+    if is_rank_zero():
+        folder.mkdir(parents=True, exist_ok=True)
+        if not run_folder.claim(folder):
+            raise ValueError(
+                f"{where}, but another process is writing to {folder}. Choose another version."
+            )
+        if changes := run_folder.changes(cfg, folder):
+            log.warning(
+                "%s goes on with other settings than it was started with: %s.", folder, changes
+            )
+    return Run(dir=folder, resume_from=checkpoint)
+
+
+def _next(cfg: DictConfig, root: Path) -> Run:
+    """Go on in the newest unfinished version of the same settings, or start a new one."""
+    versions = sorted(
+        (int(match[1]), path)
+        for path in root.glob("version_*")
+        if (match := re.fullmatch(r"version_(\d+)", path.name))
+    )
+    reason = ""
+    for _, folder in reversed(versions) if cfg.exp_manager.resume_if_exists else ():
+        if (folder / run_folder.FINISHED).exists() or not (folder / run_folder.CONFIG).exists():
+            continue
+        changes = run_folder.changes(cfg, folder)
+        if not changes and run_folder.claim(folder):
+            return Run(dir=folder, resume_from=checkpoints.newest_in(folder / "checkpoints"))
+        reason = (
+            reason
+            or f"{folder.name} is unfinished, but {changes or 'another process is writing to it'}"
+        )
+    if reason:
+        log.info("A new version starts: %s.", reason)
+    number = versions[-1][0] + 1 if versions else 0
+    while not run_folder.create(root / f"version_{number}"):
+        number += 1
+    return Run(dir=root / f"version_{number}", resume_from=None)

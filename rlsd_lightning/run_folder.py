@@ -1,0 +1,129 @@
+"""The files of a run's folder: its settings, its lock, its marks. What they mean is decided in exp_manager.py."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+log = logging.getLogger(__name__)
+
+CONFIG, FINISHED = "config.yaml", "finished"
+
+HARMLESS = (
+    "command",
+    "checkpoint",
+    "exp_manager",
+    "paths.run",
+    "paths.output",
+    "trainer.enable_checkpointing",
+    "trainer.enable_model_summary",
+    "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps",
+)
+"""Settings that may differ between the starts of one run: they change no number of it."""
+
+_claimed: dict[Path, FileLock] = {}
+
+
+def create(folder: Path) -> bool:
+    """Make a new folder for this process alone; False if it is there already."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return claim(folder)
+
+
+def claim(folder: Path) -> bool:
+    """Reserve a folder until this process ends, however it ends; False if another process has it."""
+    if folder in _claimed:
+        return True
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    except NotImplementedError:  # some cluster file systems are mounted without locks
+        log.warning(
+            "%s lies on a file system without locks: do not start the same run twice at once.",
+            folder,
+        )
+        return True
+    _claimed[folder] = lock
+    return True
+
+
+def write_config(cfg: DictConfig, folder: Path) -> None:
+    """Write the resolved configuration; never half of it."""
+    partial = folder / f"{CONFIG}.partial"
+    partial.write_text(
+        OmegaConf.to_yaml(OmegaConf.create(_resolved(cfg, str(folder)))), encoding="utf-8"
+    )
+    partial.replace(folder / CONFIG)
+
+
+def changes(cfg: DictConfig, folder: Path) -> str:
+    """Say how the settings differ from those that the folder's run was started with; empty if they do not."""
+    if not (folder / CONFIG).exists():
+        return ""
+    saved = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
+    assert isinstance(saved, dict)
+    now = dict(_leaves(_resolved(cfg, saved["paths"]["run"])))
+    before = dict(_leaves(saved))
+    differing = [
+        key for key in sorted(now.keys() | before.keys()) if now.get(key) != before.get(key)
+    ]
+    shown = [f"{key} was {before.get(key)!r} and is now {now.get(key)!r}" for key in differing[:3]]
+    more = [f"{len(differing) - 3} more settings differ"] if len(differing) > 3 else []
+    return ", ".join(shown + more)
+
+
+def wandb_id(folder: Path) -> str:
+    """Return the run's id at Weights & Biases: made at its first start, the same at every later one."""
+    path = folder / "wandb_id"
+    if not path.exists():
+        path.write_text(uuid.uuid4().hex[:8], encoding="utf-8")
+    return path.read_text(encoding="utf-8")
+
+
+def safe_name(text: str) -> str:
+    """Turn overrides into a folder name; long ones are cut and told apart by a digest.
+
+    Example:
+        >>> safe_name("credit=grpo,data.train.path=/data/a.jsonl")
+        'credit=grpo,data.train.path=_data_a.jsonl'
+    """
+    name = re.sub(r"[^\w.,=+-]+", "_", text) or "all"
+    if len(name) <= 120:
+        return name
+    return f"{name[:100]}-{hashlib.sha1(text.encode()).hexdigest()[:12]}"
+
+
+def _resolved(cfg: DictConfig, run_dir: str) -> dict[str, Any]:
+    """Resolve a copy of the configuration as the run in `run_dir` sees it."""
+    own = copy.deepcopy(cfg)
+    with open_dict(own):
+        own.paths.run = run_dir
+    tree = OmegaConf.to_container(own, resolve=True)
+    assert isinstance(tree, dict)
+    return tree  # type: ignore[return-value]
+
+
+def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every setting that matters with its full path; lists count as one setting."""
+    if path in HARMLESS:
+        return
+    if not isinstance(tree, dict):
+        yield path, tree
+        return
+    for key, value in tree.items():
+        yield from _leaves(value, f"{path}.{key}" if path else str(key))

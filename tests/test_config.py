@@ -1,0 +1,249 @@
+"""Every fault of a configuration is found before anything is loaded, and all are told at once."""
+
+from __future__ import annotations
+
+from datetime import date
+from fractions import Fraction
+
+import pytest
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from rlsd_lightning.config import COMMANDS, ConfigError, instantiate, validate
+from rlsd_lightning.spelling import did_you_mean
+from rlsd_lightning.targets import locate
+
+
+def a_config(*changes: str) -> DictConfig:
+    """A small configuration without faults, then changed by "key=value"."""
+    cfg = OmegaConf.create(
+        {
+            "command": "fit",
+            "seed": 1,
+            "paths": {"data": "data", "runs": "runs", "run": None},
+            "data": {
+                "train": {"_target_": "builtins.dict", "path": "train.jsonl"},
+                "on_bad_row": "error",
+            },
+            "rollout": {
+                "_target_": "rlsd_lightning.data.datamodule.RolloutSettings",
+                "problems_per_step": 4,
+                "group_size": 2,
+                "sampling": {
+                    "_target_": "rlsd_lightning.types.Sampling",
+                    "max_completion_tokens": 8,
+                },
+            },
+            "optim": {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 1e-6},
+            "trainer": {
+                "_target_": "lightning.Trainer",
+                "max_steps": 10,
+                "accumulate_grad_batches": 2,
+            },
+            "callbacks": {"stop": {"_target_": "lightning.pytorch.callbacks.Timer"}},
+        }
+    )
+    for change in changes:
+        key, value = change.split("=", 1)
+        OmegaConf.update(cfg, key, yaml.safe_load(value), force_add=True)
+    return cfg
+
+
+def faults(*changes: str, command: str = "fit") -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        validate(a_config(*changes), command)
+    return caught.value.faults
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_sound_configuration_passes(command):
+    validate(a_config(), command)
+
+
+def test_all_faults_come_in_one_message_one_per_line():
+    with pytest.raises(ConfigError) as caught:
+        validate(a_config("rollout.group_size=1", "optim.lrr=1", "typo=1"), "fit")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "The configuration has 3 faults:"
+    assert {line.split()[0] for line in lines[1:]} == {"rollout.group_size", "optim.lrr:", "typo"}
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ("typo=1", "no key of the configuration"),
+        ("group_size=4", "Did you mean rollout.group_size?"),
+        ("data.on_bad_rwo=skip", "Did you mean data.on_bad_row?"),
+        ("rolout.group_size=4", "Did you mean rollout?"),
+        ("paths.rusn=x", "paths.runs?"),
+    ],
+)
+def test_a_key_that_no_yaml_knows_is_refused(change, hint):
+    (fault,) = faults(change)
+    assert fault.startswith(change.split("=")[0].split(".")[0])
+    assert hint in fault
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ("rollout.sampling.temprature=1", "Did you mean rollout.sampling.temperature?"),
+        ("optim.learning_rate=1", "It takes params, lr"),
+        ("trainer.max_step=5", "Did you mean trainer.max_steps"),
+        ("callbacks.stop.durration=1", "Did you mean callbacks.stop.duration?"),
+    ],
+)
+def test_an_argument_that_the_constructor_lacks_is_refused(change, hint):
+    (fault,) = faults(change)
+    assert "takes no such argument" in fault
+    assert hint in fault
+
+
+def test_a_missing_argument_is_a_fault_unless_the_node_is_partial():
+    assert faults("optim._partial_=false") == [
+        "optim.params is missing, but AdamW needs it. Set optim.params=VALUE."
+    ]
+
+
+def test_a_value_that_was_never_given_is_a_fault_with_its_key():
+    assert faults("data.train.path='???'") == [
+        "data.train.path has no value yet (???). Set data.train.path=VALUE."
+    ]
+
+
+def test_a_command_needs_no_value_that_it_never_reads():
+    validate(a_config("data.train.path='???'"), "validate")
+    validate(a_config("data.train.path='???'"), "export")
+
+
+def test_a_reference_to_nothing_is_a_fault_with_its_key():
+    (fault,) = faults("optim.lr=${rollout.lerning_rate}")
+    assert fault.startswith("optim.lr refers to nothing")
+    assert "rollout.lerning_rate" in fault
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ("rollout.group_size=1", "rollout.group_size"),
+        ("rollout.problems_per_step=0", "rollout.problems_per_step"),
+        ("trainer.max_steps=-1", "trainer.max_steps"),
+        ("trainer.max_steps=null", "trainer.max_steps"),
+        ("trainer.max_epochs=3", "trainer.max_epochs"),
+        ("trainer.accumulate_grad_batches=9", "trainer.accumulate_grad_batches"),
+        ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches"),
+        ("trainer.val_check_interval=3", "trainer.val_check_interval"),
+    ],
+)
+def test_rules_between_groups_hold_for_training(change, key):
+    found = faults(change)
+    assert found[0].startswith(f"{key} is {change.split('=')[1].replace('null', 'None')}")
+    validate(a_config(change), "validate")
+
+
+def test_a_step_may_have_as_many_micro_batches_as_completions():
+    validate(a_config("trainer.accumulate_grad_batches=8"), "fit")
+
+
+def test_validation_between_steps_is_allowed():
+    validate(a_config("trainer.val_check_interval=6"), "fit")
+
+
+def test_a_callback_needs_a_target():
+    (fault,) = faults("callbacks.stp.duration=5")
+    assert fault.startswith("callbacks.stp has no _target_")
+
+
+def test_a_callback_may_be_switched_off_and_have_any_name():
+    validate(
+        a_config(
+            "callbacks.stop=null", "callbacks.mine._target_=lightning.pytorch.callbacks.Timer"
+        ),
+        "fit",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("torch.optim.AdmW", r"has no AdmW\. Did you mean torch\.optim\.Adam\w*"),
+        ("rlsd_lightning.typs.Problem", "Did you mean rlsd_lightning.types"),
+        ("verifiers.math.Math", "Write rlsd_lightning.verifiers.math.Math"),
+        ("nopackage.Thing", "there is no package nopackage"),
+        ("Thing", "dotted name"),
+        ("math.pi", "something callable"),
+    ],
+)
+def test_a_target_that_is_not_there_is_told_with_what_is_near(name, message):
+    with pytest.raises(ValueError, match=message):
+        locate(name)
+    (fault,) = faults(f"callbacks.stop._target_={name}")
+    assert fault.startswith(f"callbacks.stop._target_ is {name}: ")
+
+
+def test_a_target_whose_module_needs_a_missing_package_names_the_package(tmp_path, monkeypatch):
+    (tmp_path / "needy_plugin.py").write_text("import a_package_that_is_nowhere\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="the package a_package_that_is_nowhere is not installed"):
+        locate("needy_plugin.Thing")
+
+
+def test_an_unknown_command_is_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match="Did you mean validate"):
+        validate(a_config(), "valdate")
+
+
+def test_instantiate_gives_plain_containers():
+    made = instantiate(OmegaConf.create({"_target_": "builtins.dict", "rows": [{"a": [1]}]}))
+    assert type(made["rows"]) is list
+    assert type(made["rows"][0]) is dict
+    assert type(made["rows"][0]["a"]) is list
+
+
+def test_instantiate_hands_runtime_objects_over_as_they_are():
+    weights, batch = torch.nn.Linear(1, 1), [Fraction(1, 2)]
+    made = instantiate(
+        OmegaConf.create({"_target_": "builtins.dict", "a": 1}), weights=weights, batch=batch
+    )
+    assert made["weights"] is weights
+    assert made["batch"] is batch
+
+
+def test_instantiate_of_a_partial_node_waits_for_the_rest():
+    factory = instantiate(
+        OmegaConf.create({"_target_": "datetime.date", "_partial_": True, "year": 2026}), month=4
+    )
+    assert factory(day=1) == date(2026, 4, 1)
+
+
+def test_instantiate_of_nothing_is_nothing():
+    assert instantiate(None) is None
+
+
+def test_a_constructor_that_refuses_keeps_its_exception_and_names_its_node():
+    cfg = OmegaConf.create(
+        {
+            "rollout": {
+                "sampling": {
+                    "_target_": "rlsd_lightning.types.Sampling",
+                    "max_completion_tokens": 0,
+                }
+            }
+        }
+    )
+    with pytest.raises(ValueError, match="max_completion_tokens is 0") as caught:
+        instantiate(cfg.rollout.sampling)
+    assert "rollout.sampling" in caught.value.__notes__[0]
+
+
+def test_a_nested_constructor_that_refuses_keeps_its_exception_and_names_its_node():
+    sampling = {"_target_": "rlsd_lightning.types.Sampling", "max_completion_tokens": 0}
+    cfg = OmegaConf.create({"rollout": {"_target_": "builtins.dict", "sampling": sampling}})
+    with pytest.raises(ValueError, match="max_completion_tokens is 0") as caught:
+        instantiate(cfg.rollout)
+    assert "sampling" in caught.value.__notes__[0]
+
+
+def test_nothing_is_suggested_where_nothing_is_near():
+    assert did_you_mean("zebra", ["rollout.group_size", "seed"]) == ""
