@@ -1,4 +1,4 @@
-"""GRPO / RLVR: every token of a completion gets its advantage."""
+"""GRPO / RLVR: every token of a completion gets the completion's advantage. RLSD at lambda 0, bit for bit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rlsd_lightning.metrics import Mean, masked_mean
 
 
 class GRPOCredit:
-    """Assigns the completion's advantage to each of its tokens: RLSD at lambda 0, without a teacher."""
+    """Assigns a completion's advantage to each of its tokens, without a teacher."""
 
     needs_teacher = False
 
@@ -20,6 +20,6 @@ class GRPOCredit:
         teacher_logprobs: Tensor | None,
         completion_mask: Tensor,
     ) -> tuple[Tensor, dict[str, Mean]]:
-        """See CreditAssigner."""
-        credit = torch.where(completion_mask, advantages.detach().unsqueeze(-1), 0.0)
+        """See CreditAssigner; the log-probs change nothing."""
+        credit = torch.where(completion_mask, advantages.detach()[:, None], 0.0)
         return credit, {"credit/abs_mean": masked_mean(credit.abs(), completion_mask)}

@@ -1,4 +1,8 @@
-"""RLSD, arXiv:2604.03128: the verdict gives the direction of every token's update, the evidence only its size."""
+"""RLSD, arXiv:2604.03128: the verdict decides the direction of every token's update, the evidence only its size.
+
+The evidence is how much more likely a token becomes once the privileged reference is read. Its weight is above 0 and carries
+no gradient, so the policy is never pulled towards what only the reference could know.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,9 @@ import torch
 from torch import Tensor
 
 from rlsd_lightning.metrics import Mean, masked_mean
+
+_MAX_EXPONENT = 20.0
+"""In nats; e^20 is far outside any clip range, and sums of it stay finite in float32."""
 
 
 def evidence_weights(gain: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
@@ -25,12 +32,14 @@ def evidence_weights(gain: Tensor, advantages: Tensor, clip_range: float) -> Ten
         >>> evidence_weights(torch.tensor([[0.1, -0.9]]), torch.tensor([-1.0]), clip_range=0.2)
         tensor([[0.9048, 1.2000]])
     """
-    return unclipped_weights(gain, advantages).clamp(1.0 - clip_range, 1.0 + clip_range)
+    return _unclipped_weights(gain, advantages).clamp(1 - clip_range, 1 + clip_range)
 
 
-def unclipped_weights(gain: Tensor, advantages: Tensor) -> Tensor:
-    """Return exp(sign(A) * gain), its exponent bounded so that no gain can overflow. [B, T]."""
-    return (advantages.sign().unsqueeze(-1) * gain.detach()).clamp(-20.0, 20.0).exp()
+def _unclipped_weights(gain: Tensor, advantages: Tensor) -> Tensor:
+    """Return exp(sign(A) * gain), its exponent bounded before exp so that no gain overflows. [B, T]."""
+    sign = advantages.detach().sign()[:, None]
+    exponent = torch.where(sign == 0, 0.0, sign * gain.detach())
+    return exponent.clamp(-_MAX_EXPONENT, _MAX_EXPONENT).exp()
 
 
 def rlsd_credit(
@@ -45,51 +54,66 @@ def rlsd_credit(
 ) -> Tensor:
     """Spread each completion's advantage over its tokens by their evidence.
 
-    A_t = A * ((1 - lambda) + lambda * w_t), w_t the clipped evidence weight   -- RLSD, arXiv:2604.03128
+    A_t = A * r_t, r_t = (1 - lambda) + lambda * w_t, w_t clipped before it is mixed   -- RLSD, arXiv:2604.03128
 
     Args:
-        advantages: one per completion. [B]
+        advantages: A, one per completion. [B]
         policy_logprobs: log P_S(y_t | x, y_<t). [B, T]
-        teacher_logprobs: log P_T(y_t | x, r, y_<t). [B, T]
+        teacher_logprobs: log P_T(y_t | x, r, y_<t); anything where A is 0 or the mask is False. [B, T]
         completion_mask: True = the token counts. bool [B, T]
         lambda_: how much the evidence counts, in [0, 1]. 0 gives plain GRPO, bit for bit.
-        clip_range: see evidence_weights.
-        negative_only: weigh only completions with a negative advantage.
-        span_mask: weigh only these tokens; None weighs all. bool [B, T]
+        clip_range: half-width of the weights' band around 1, in [0, 1). 0 gives plain GRPO, too.
+        negative_only: weigh only completions with A < 0.
+        span_mask: True = the token is weighed; None weighs all. bool [B, T]
 
     Returns:
-        Per-token advantages without gradient; exactly 0 where the mask is False. [B, T]
+        Per-token advantages without gradient; exactly 0 where completion_mask is False. [B, T]
+
+    Raises:
+        ValueError: if the shapes do not fit.
 
     Example:
         >>> rlsd_credit(torch.tensor([2.0]), torch.tensor([[-1.0, -1.0]]), torch.tensor([[-0.9, -9.0]]),
         ...             torch.tensor([[True, True]]), lambda_=0.5, clip_range=0.2)
         tensor([[2.1052, 1.8000]])
     """
-    weighed = completion_mask & (advantages != 0).unsqueeze(-1)
-    if negative_only:
-        weighed = weighed & (advantages < 0).unsqueeze(-1)
+    _check_shapes(advantages, policy_logprobs, teacher_logprobs, completion_mask)
+    advantages = advantages.detach()
+    weighed = completion_mask & (advantages < 0 if negative_only else advantages != 0)[:, None]
     if span_mask is not None:
         weighed = weighed & span_mask
-    gain = torch.where(weighed, teacher_logprobs - policy_logprobs, 0.0).detach()
-    mixed = (1.0 - lambda_) + lambda_ * evidence_weights(gain, advantages, clip_range)
-    factor = torch.where(weighed, mixed, 1.0) if lambda_ else torch.ones_like(gain)
-    credit = advantages.detach().unsqueeze(-1) * factor
-    return torch.where(completion_mask, credit, 0.0)
+    # Selected, not multiplied: a NaN of padding, or of a teacher that was not asked, times 0 would stay NaN.
+    gain = torch.where(weighed, teacher_logprobs - policy_logprobs, 0.0)
+    if lambda_ == 0:
+        gain = torch.zeros_like(gain)
+    # (1 - lambda) + lambda * w in the form that is exactly 1 where w is.
+    mixed = 1 + lambda_ * (evidence_weights(gain, advantages, clip_range) - 1)
+    return torch.where(completion_mask, advantages[:, None] * mixed, 0.0)
+
+
+def _check_shapes(advantages: Tensor, *others: Tensor) -> None:
+    shapes = {tuple(other.shape) for other in others}
+    if len(shapes) > 1 or advantages.dim() != 1 or others[0].shape[:1] != advantages.shape:
+        raise ValueError(
+            f"rlsd_credit: advantages has shape {list(advantages.shape)}, policy_logprobs, teacher_logprobs and "
+            f"completion_mask {[list(other.shape) for other in others]}, need [B] and three times [B, T]. One "
+            "advantage per completion, one log-prob per token."
+        )
 
 
 class RLSDCredit:
-    """Assigns credit by RLSD; `lambda_` is set by the LambdaDecay callback before each step.
+    """Assigns credit by RLSD; `lambda_` is 0 (plain GRPO) until the LambdaDecay callback sets it.
 
     Args:
-        clip_range: see evidence_weights; RLSD's launch script: 0.2.
-        negative_only: see rlsd_credit.
+        clip_range: half-width of the weights' band around 1, in [0, 1); RLSD's launch script: 0.2.
+        negative_only: weigh only completions with a negative advantage.
     """
 
     def __init__(self, clip_range: float = 0.2, negative_only: bool = False) -> None:
         if not 0 <= clip_range < 1:
             raise ValueError(
-                f"credit.clip_range is {clip_range}; needed is a value in [0, 1), so that every weight stays above 0 "
-                "and the verdict decides the direction. RLSD's launch script: 0.2."
+                f"credit.clip_range is {clip_range}, needs a value in [0, 1): at 1 a weight could be 0 and the "
+                "verdict would no longer reach every token. RLSD's launch script: 0.2."
             )
         self.clip_range = clip_range
         self.negative_only = negative_only
@@ -97,7 +121,7 @@ class RLSDCredit:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether a teacher could change any credit now."""
+        """Whether a teacher could change any credit at the present lambda."""
         return self.lambda_ > 0 and self.clip_range > 0
 
     def __call__(
@@ -108,39 +132,47 @@ class RLSDCredit:
         completion_mask: Tensor,
     ) -> tuple[Tensor, dict[str, Mean]]:
         """See CreditAssigner."""
-        if teacher_logprobs is None:
-            if self.needs_teacher:
-                raise ValueError(
-                    "credit=rlsd has lambda above 0 and needs teacher_logprobs; got None."
-                )
-            teacher_logprobs = policy_logprobs.detach()
+        if teacher_logprobs is None and self.needs_teacher:
+            raise ValueError(
+                f"credit: teacher_logprobs is None at lambda {self.lambda_}, needs [B, T]. Score the completions "
+                "under the teacher whenever needs_teacher is true, or set callbacks.lambda_decay.peak=0."
+            )
+        asked = teacher_logprobs is not None
+        teacher = teacher_logprobs if asked else policy_logprobs
         credit = rlsd_credit(
             advantages,
             policy_logprobs,
-            teacher_logprobs,
+            teacher,
             completion_mask,
             self.lambda_,
             self.clip_range,
             self.negative_only,
         )
-        gain = (teacher_logprobs - policy_logprobs).detach()
-        return credit, self._metrics(advantages, gain, credit, completion_mask)
-
-    def _metrics(
-        self, advantages: Tensor, gain: Tensor, credit: Tensor, mask: Tensor
-    ) -> dict[str, Mean]:
-        sign = advantages.sign().unsqueeze(-1)
-        asked = self.needs_teacher
-        weighed = mask & (sign != 0) & asked
-        weights = unclipped_weights(torch.where(weighed, gain, 0.0), advantages)
-        factor = torch.where(sign != 0, credit / advantages.unsqueeze(-1), 1.0)
-        outside = (weights - 1.0).abs() > self.clip_range
-        return {
-            "credit/gain_mean": masked_mean(gain, weighed),
-            "credit/weight_mean": masked_mean(weights, weighed),
-            "credit/weight_mean_positive": masked_mean(factor, weighed & (sign > 0)),
-            "credit/weight_mean_negative": masked_mean(factor, weighed & (sign < 0)),
-            "credit/clipped_fraction": masked_mean(outside.double(), weighed),
-            "credit/abs_mean": masked_mean(credit.abs(), mask),
+        gain = (teacher - policy_logprobs).detach()
+        judged = completion_mask & (advantages != 0)[:, None]
+        return credit, {
+            **self._gain_metrics(gain, advantages, judged & asked),
+            **_credit_metrics(credit, advantages, completion_mask),
             "credit/lambda": Mean(self.lambda_, 1),
         }
+
+    def _gain_metrics(self, gain: Tensor, advantages: Tensor, scored: Tensor) -> dict[str, Mean]:
+        """Describe the evidence of the tokens that the teacher scored; counts are 0 where it was not asked."""
+        weights = _unclipped_weights(gain, advantages)
+        clipped = (weights - 1).abs() > self.clip_range
+        return {
+            "credit/gain_mean": masked_mean(gain, scored),
+            "credit/weight_mean": masked_mean(weights, scored),
+            "credit/clipped_fraction": masked_mean(clipped.float(), scored),
+        }
+
+
+def _credit_metrics(credit: Tensor, advantages: Tensor, mask: Tensor) -> dict[str, Mean]:
+    """Describe the credit; the mean of r_t = A_t / A apart by the sign of A, as clipping biases the two apart."""
+    positive, negative = (advantages > 0)[:, None], (advantages < 0)[:, None]
+    ratio = credit / advantages.detach()[:, None]
+    return {
+        "credit/weight_mean_positive": masked_mean(ratio, mask & positive),
+        "credit/weight_mean_negative": masked_mean(ratio, mask & negative),
+        "credit/abs_mean": masked_mean(credit.abs(), mask),
+    }
