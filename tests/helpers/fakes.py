@@ -1,0 +1,64 @@
+"""Small stand-ins for the parts that a test is not about."""
+
+from rlsd_lightning.models import Policy
+from rlsd_lightning.types import Completion, Verdict
+
+
+class BiasedPolicy(Policy):
+    """A policy whose logits are scale * its own + bias: known distributions, or ends that come soon.
+
+    Shares the model it is made from; only sampling sees the bias.
+    """
+
+    def __init__(self, policy, bias, scale=1.0):
+        super().__init__(policy.model, policy.family)
+        self.register_buffer("bias", bias)
+        self.scale = scale
+
+    def logits(self, hidden):
+        return self.scale * super().logits(hidden) + self.bias
+
+
+class ScriptedEngine:
+    """Returns given token ids: script(prompt id, place in the group, seed) -> token ids."""
+
+    shares_policy_weights = True
+
+    def __init__(self, script, tokenizer=None):
+        self.script = script
+        self.tokenizer = tokenizer
+        self.calls = []
+
+    def generate(self, prompts, sampling, group_size):
+        self.calls.append(([prompt.id for prompt in prompts], sampling, group_size))
+        return [
+            [self._completion(self.script(p.id, g, sampling.seed)) for g in range(group_size)]
+            for p in prompts
+        ]
+
+    def _completion(self, token_ids):
+        text = self.tokenizer.decode(token_ids) if self.tokenizer else " ".join(map(str, token_ids))
+        logprobs = [-0.5 - 0.01 * token for token in token_ids]
+        return Completion(token_ids=token_ids, logprobs=logprobs, text=text, finish_reason="stop")
+
+    def load_weights(self, named_tensors):
+        raise AssertionError("this engine has no weights")
+
+    def sleep(self):
+        self.calls.append("sleep")
+
+    def wake(self):
+        self.calls.append("wake")
+
+
+class ScriptedVerifier:
+    """Judges by a function of the response: a reward, or None for "could not be judged"."""
+
+    def __init__(self, judge):
+        self.judge = judge
+
+    def verify(self, problem, response):
+        reward = self.judge(problem, response)
+        if reward is None:
+            return Verdict(0.0, correct=False, valid=False, reason="could not be judged")
+        return Verdict(reward, correct=reward == 1.0, parts={"scripted": reward}, reason="scripted")
