@@ -109,6 +109,10 @@ def to_tree(cfg: Any, faults: list[str], path: str = "") -> Any:
             if OmegaConf.is_missing(cfg, key):
                 faults.append(f"{full} has no value yet (???). Set {full}=VALUE.")
                 tree[key] = "???"
+            elif OmegaConf.is_interpolation(cfg, key) and OmegaConf.is_config(cfg[key]):
+                tree[key] = OmegaConf.to_container(cfg, resolve=False)[
+                    key
+                ]  # checked where it stands
             else:
                 tree[key] = to_tree(cfg[key], faults, full)
         except OmegaConfBaseException as error:

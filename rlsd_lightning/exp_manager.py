@@ -90,7 +90,7 @@ def mark_finished(run: Run) -> None:
         (run.dir / run_folder.FINISHED).touch()
 
 
-def newest_checkpoint(cfg: DictConfig) -> Path:
+def last_checkpoint(cfg: DictConfig) -> Path:
     """Return the newest complete checkpoint of this name, of exp_manager.version if that is set.
 
     Raises:
@@ -116,12 +116,9 @@ def loggers(cfg: DictConfig, run: Run) -> list[Logger]:
     if settings.create_csv_logger:
         made.append(CSVLogger(run.dir, name="metrics", flush_logs_every_n_steps=1))
     if settings.create_tensorboard_logger:
-        made.append(instantiate(settings.summary_writer_kwargs, save_dir=run.dir))
+        made.append(instantiate(settings.summary_writer_kwargs))
     if settings.create_wandb_logger:
-        run_id = run_folder.wandb_id(run.dir)
-        made.append(
-            instantiate(settings.wandb_logger_kwargs, save_dir=run.dir, id=run_id, resume="allow")
-        )
+        made.append(instantiate(settings.wandb_logger_kwargs, id=run_folder.wandb_id(run.dir)))
     return made
 
 

@@ -32,7 +32,12 @@ def unknown_key_faults(tree: dict[str, Any]) -> Iterator[str]:
     yield from _compare(tree, known_keys(), "")
     for room in COMPONENT_ROOMS:
         for name, node in (tree.get(room) or {}).items():
-            if node is not None and not (isinstance(node, dict) and "_target_" in node):
+            refers = isinstance(node, str) and node.startswith("${")
+            if (
+                node is not None
+                and not refers
+                and not (isinstance(node, dict) and "_target_" in node)
+            ):
                 names = [f"{room}.{other}" for other in known_keys().get(room, {})]
                 hint = (
                     did_you_mean(f"{room}.{name}", names)

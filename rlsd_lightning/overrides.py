@@ -64,10 +64,12 @@ def _explain(override: str, error: HydraException, cfg: DictConfig) -> str:
     assert isinstance(tree, dict)
     known = {str(name) for name in dotted_keys(tree)}
     if key not in known and not override.startswith("+"):
-        hint = did_you_mean(key, known)
-        return (
-            f"{override}: the configuration has no key {key}. "
-            f"{hint or 'See them all: python -m rlsd_lightning fit --cfg job.'} "
-            f"If {key.rpartition('.')[0] or 'something'} takes it, but its yaml leaves it out, write +{override}."
+        hint = did_you_mean(key, known) or "See them all: python -m rlsd_lightning fit --cfg job."
+        parent = key.rpartition(".")[0]
+        add = (
+            f" If {parent} takes it, but its yaml leaves it out, write +{override}."
+            if parent in known
+            else ""
         )
+        return f"{override}: the configuration has no key {key}. {hint}{add}"
     return f"{override}: {' '.join(str(error).split())}"

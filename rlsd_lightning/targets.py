@@ -71,36 +71,34 @@ def locate(name: str) -> Any:
             f"plugins go by their long name, as the short one would be a second copy of every class. "
             f"Write rlsd_lightning.{name}."
         )
-    found, rest = _longest_module(name)
-    while rest:
+    parts = name.split(".")
+    found: Any = _import_module(parts[0])
+    for end, part in enumerate(parts[1:], start=2):
         try:
-            found = getattr(found, rest[0])
+            found = getattr(found, part)
         except AttributeError:
-            raise ValueError(_no_such_name(found, rest[0])) from None
-        rest = rest[1:]
+            if not isinstance(found, ModuleType):
+                raise ValueError(_no_such_name(found, part)) from None
+            found = _import_module(".".join(parts[:end]), found)
     if not callable(found):
         raise ValueError(f"it is a {type(found).__name__}, but something callable is needed.")
     return found
 
 
-def _longest_module(name: str) -> tuple[ModuleType, list[str]]:
-    """Import as much of the dotted name as is modules; return the module and the parts that remain."""
-    parts = name.split(".")
-    for end in range(1, len(parts) + 1):
-        try:
-            module = import_module(".".join(parts[:end]))
-        except ModuleNotFoundError as error:
-            if error.name != ".".join(parts[:end]):
-                raise ValueError(
-                    f"its import fails, as the package {error.name} is not installed. "
-                    f"Install it, or choose another option of this group."
-                ) from error
-            if end == 1:
-                raise ValueError(
-                    f"there is no package {parts[0]}. Mend the name, or install the package."
-                ) from error
-            return module, parts[end - 1 :]
-    return module, []
+def _import_module(name: str, parent: ModuleType | None = None) -> ModuleType:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise ValueError(
+                f"its import fails, as the package {error.name} is not installed. "
+                "Install it, or choose another option of this group."
+            ) from error
+        if parent is None:
+            raise ValueError(
+                f"there is no package {name}. Mend the name, or install the package."
+            ) from error
+        raise ValueError(_no_such_name(parent, name.rpartition(".")[2])) from None
 
 
 def _no_such_name(owner: Any, name: str) -> str:

@@ -189,6 +189,24 @@ def test_a_target_whose_module_needs_a_missing_package_names_the_package(tmp_pat
         locate("needy_plugin.Thing")
 
 
+def test_a_function_named_like_its_module_is_found_as_hydra_finds_it(tmp_path, monkeypatch):
+    package = tmp_path / "namesakes"
+    package.mkdir()
+    (package / "__init__.py").write_text("from namesakes.prepare import prepare\n")
+    (package / "prepare.py").write_text("def prepare(): return 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert locate("namesakes.prepare")() == 1
+
+
+def test_what_is_mentioned_twice_is_checked_once():
+    (fault,) = faults(
+        "data.train._target_=builtins.dct",
+        "evaluators.x._target_=builtins.dict",
+        "evaluators.x.p=${data.train}",
+    )
+    assert fault.startswith("data.train._target_")
+
+
 def test_an_unknown_command_is_refused_with_the_nearest():
     with pytest.raises(ConfigError, match="Did you mean validate"):
         validate(a_config(), "valdate")
