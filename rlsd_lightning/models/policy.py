@@ -200,7 +200,8 @@ def load_policy(
         model.model.visual.requires_grad_(False)
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    return Policy(model, family)
+    # from_pretrained leaves evaluation mode, in which gradient checkpointing silently does nothing.
+    return Policy(model.train(), family)
 
 
 def load_reader(path: str, revision: str | None = None) -> tuple[Any, Family]:

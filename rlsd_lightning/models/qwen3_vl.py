@@ -69,11 +69,15 @@ class Qwen3VLFamily:
     def encode_images(self, model: PreTrainedModel, images: ImageBatch) -> list[Qwen3VLFeatures]:
         """Run the vision tower once over all images of the batch."""
         output = model.model.get_image_features(images.pixel_values, images.grids, return_dict=True)
+        sizes = [len(tokens) for tokens in output.pooler_output]
+        levels = [
+            # transformers 5.17 hands a layer's features over whole, 5.19 by image.
+            level.split(sizes) if isinstance(level, Tensor) else level
+            for level in output.deepstack_features
+        ]
         return [
             Qwen3VLFeatures(tokens, deepstack)
-            for tokens, *deepstack in zip(
-                output.pooler_output, *output.deepstack_features, strict=True
-            )
+            for tokens, *deepstack in zip(output.pooler_output, *levels, strict=True)
         ]
 
     def hidden_states(
