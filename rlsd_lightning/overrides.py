@@ -14,34 +14,29 @@ from rlsd_lightning.spelling import did_you_mean
 def override_faults(overrides: list[str], config_name: str, config_dir: str | None) -> list[str]:
     """Return a line for every override that the configuration cannot be composed with; empty if it is none of them.
 
-    Each is tried on top of those that fit, again and again until no more do, as the order may matter.
+    Each is tried on top of those that fit; groups come before keys, as a key may belong to a group's option.
 
     Args:
         overrides: as written on the command line.
         config_name: the top file's name.
         config_dir: a folder of the user's own with more groups, or None.
     """
-    search = [f"hydra.searchpath=[file://{config_dir}]"] if config_dir else []
-    fitting: list[str] = []
-    waiting, errors = list(overrides), {}
+    fitting = [f"hydra.searchpath=[file://{config_dir}]"] if config_dir else []
+    errors: dict[str, HydraException] = {}
     with initialize_config_module("rlsd_lightning.conf", version_base="1.3"):
         try:
-            cfg = compose(config_name, search)
-        except HydraException:
+            cfg = compose(config_name, fitting)
+        except HydraException:  # the files themselves do not compose
             return []
-        fits_more = True
-        while waiting and fits_more:
-            fits_more = False
-            for override in list(waiting):
-                try:
-                    cfg = compose(config_name, [*search, *fitting, override])
-                except HydraException as error:
-                    errors[override] = error
-                    continue
+        for override in sorted(overrides, key=lambda text: "." in text.partition("=")[0]):
+            try:
+                cfg = compose(config_name, [*fitting, override])
                 fitting.append(override)
-                waiting.remove(override)
-                fits_more = True
-    return [_explain(override, errors[override], cfg) for override in waiting]
+            except HydraException as error:
+                errors[override] = error
+    return [
+        _explain(override, errors[override], cfg) for override in overrides if override in errors
+    ]
 
 
 def _explain(override: str, error: HydraException, cfg: DictConfig) -> str:
