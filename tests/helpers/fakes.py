@@ -1,7 +1,9 @@
 """Small stand-ins for the parts that a test is not about."""
 
+import torch
+
 from rlsd_lightning.models import Policy
-from rlsd_lightning.types import Completion, Verdict
+from rlsd_lightning.types import Completion, Prompt, Verdict
 
 
 class BiasedPolicy(Policy):
@@ -62,3 +64,36 @@ class ScriptedVerifier:
         if reward is None:
             return Verdict(0.0, correct=False, valid=False, reason="could not be judged")
         return Verdict(reward, correct=reward == 1.0, parts={"scripted": reward}, reason="scripted")
+
+
+class PlainEncoder:
+    """Prompts of one token per letter; the teacher's view has the reference after the question."""
+
+    def __init__(self):
+        self.num_teacher_calls = 0
+
+    def student(self, problem):
+        return self._prompt(problem, problem.prompt)
+
+    def teacher(self, problem):
+        self.num_teacher_calls += 1
+        return self._prompt(problem, f"{problem.prompt} {problem.reference}")
+
+    def _prompt(self, problem, text):
+        token_ids = [ord(letter) for letter in text]
+        return Prompt(
+            id=problem.id,
+            token_ids=token_ids,
+            position_ids=torch.arange(len(token_ids)).unsqueeze(0),
+        )
+
+
+class FixedCredit:
+    """Credit that needs a teacher or does not; lambda_ can be set."""
+
+    def __init__(self, needs_teacher=True):
+        self.needs_teacher = needs_teacher
+        self.lambda_ = 0.0
+
+    def __call__(self, advantages, policy_logprobs, teacher_logprobs, completion_mask):
+        raise AssertionError("no test here assigns credit")

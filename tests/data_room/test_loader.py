@@ -1,0 +1,230 @@
+"""The train dataloader: sized, on-policy, stateful, and shared out over ranks."""
+
+import contextlib
+import itertools
+
+import pytest
+
+from rlsd_lightning.data.loader import RolloutLoader, step_seed
+from rlsd_lightning.data.rollouts import RolloutCollector
+from rlsd_lightning.data.supply import IndexedSupply, StreamSupply
+from rlsd_lightning.types import Problem, Sampling
+from tests.helpers.fakes import FixedCredit, PlainEncoder, ScriptedEngine, ScriptedVerifier
+from tests.helpers.ranks import run_ranks
+
+PROBLEMS = [Problem(f"p{i}", f"question {i}", reference="r") for i in range(10)]
+NUM_STEPS, MICRO_BATCHES = 4, 3
+
+
+def script(prompt_id, place, seed):
+    """Two to five tokens that depend on prompt, place and seed."""
+    first = (sum(map(ord, prompt_id)) + 31 * place + 7 * seed) % 101
+    return [first + i for i in range(2 + first % 4)]
+
+
+def judge(problem, response):
+    """Completions that begin with a multiple of 11 cannot be judged."""
+    first = int(response.split()[0])
+    return None if first % 11 == 0 else float(first % 2)
+
+
+def indexed():
+    return IndexedSupply(PROBLEMS, 4, shuffle=True, seed=0)
+
+
+def streamed():
+    rows = list(enumerate(PROBLEMS, start=1))
+    return StreamSupply(lambda row: iter(rows[row:]), 4, lambda problem: problem.id != "p4")
+
+
+def loader(supply=None, engine=None, **settings):
+    collector = RolloutCollector(
+        engine or ScriptedEngine(script),
+        PlainEncoder(),
+        ScriptedVerifier(judge),
+        FixedCredit(),
+        group_size=4,
+    )
+    defaults = {
+        "num_steps": NUM_STEPS,
+        "num_micro_batches": MICRO_BATCHES,
+        "policy_version": lambda: 0,
+    }
+    return RolloutLoader(
+        supply or indexed(),
+        collector,
+        Sampling(max_completion_tokens=8, seed=5),
+        **(defaults | settings),
+    )
+
+
+def generations(engine):
+    return [call for call in engine.calls if isinstance(call, tuple)]
+
+
+def describe(batch):
+    """Everything of a batch that training sees, in plain values."""
+    return (
+        [
+            (r.problem.id, r.completion.token_ids, r.advantage, r.verdict.valid)
+            for r in batch.rollouts
+        ],
+        batch.token_ids.tolist(),
+        batch.completion_mask.tolist(),
+        batch.student.input_ids.tolist(),
+        batch.teacher_index.tolist(),
+        batch.num_step_tokens,
+        batch.num_step_completions,
+        sorted(batch.metrics),
+    )
+
+
+def test_its_length_is_known_so_that_lightning_does_not_prefetch():
+    assert len(loader()) == NUM_STEPS * MICRO_BATCHES
+    assert len(list(loader())) == NUM_STEPS * MICRO_BATCHES
+
+
+def test_rollouts_are_made_once_per_step_and_only_when_its_first_micro_batch_is_asked_for():
+    engine = ScriptedEngine(script)
+    batches = iter(loader(engine=engine))
+    assert generations(engine) == []
+    for place in range(NUM_STEPS * MICRO_BATCHES):
+        next(batches)
+        assert len(generations(engine)) == place // MICRO_BATCHES + 1
+
+
+def test_every_batch_carries_the_policy_version_of_its_step():
+    found = []
+    # As many optimizer steps as whole steps have been seen, as training would have taken.
+    for batch in loader(policy_version=lambda: len(found) // MICRO_BATCHES):
+        found.append(batch.policy_version)
+    assert found == [step for step in range(NUM_STEPS) for _ in range(MICRO_BATCHES)]
+
+
+def test_a_step_holds_every_completion_of_its_problems_once():
+    batches = list(loader())
+    for step in range(NUM_STEPS):
+        part = batches[step * MICRO_BATCHES : (step + 1) * MICRO_BATCHES]
+        names = [r.problem.id for batch in part for r in batch.rollouts]
+        assert sorted(names) == sorted(4 * [p.id for p in indexed().take(step)])
+        assert all(batch.rollouts for batch in part)
+
+
+def test_the_counts_are_those_of_the_whole_step():
+    """Loss tokens and completions over all micro-batches, unjudgeable ones left out."""
+    batches = list(loader())
+    assert not all(r.verdict.valid for batch in batches for r in batch.rollouts)
+    for step in range(NUM_STEPS):
+        part = batches[step * MICRO_BATCHES : (step + 1) * MICRO_BATCHES]
+        assert {b.num_step_tokens for b in part} == {
+            sum(int(b.completion_mask.sum()) for b in part)
+        }
+        assert {b.num_step_completions for b in part} == {
+            sum(int(b.completion_mask.any(1).sum()) for b in part)
+        }
+
+
+def test_metrics_travel_on_the_first_micro_batch_of_a_step():
+    found = ["rollout/reward_mean" in batch.metrics for batch in loader()]
+    assert found == [True, False, False] * NUM_STEPS
+    assert not any(batch.metrics for batch in list(loader())[1:3])
+
+
+def test_every_step_draws_with_a_seed_of_its_own():
+    engine = ScriptedEngine(script)
+    list(loader(engine=engine))
+    seeds = [sampling.seed for _, sampling, _ in generations(engine)]
+    assert seeds == [step_seed(5, step) for step in range(NUM_STEPS)]
+    assert len(set(seeds)) == NUM_STEPS
+
+
+def test_seeds_of_different_runs_and_steps_never_meet():
+    seeds = {step_seed(seed, step) for seed in range(4) for step in (0, 1, 2, 10**9)}
+    assert len(seeds) == 16
+
+
+@pytest.mark.parametrize("supply", [indexed, streamed])
+@pytest.mark.parametrize("done", range(NUM_STEPS + 1))
+def test_a_resumed_loader_gives_the_remaining_batches(supply, done):
+    whole = [describe(batch) for batch in loader(supply())]
+    first = loader(supply())
+    taken = [describe(batch) for batch in itertools.islice(first, done * MICRO_BATCHES)]
+    resumed = loader(supply())
+    resumed.load_state_dict(first.state_dict())
+    assert taken + [describe(batch) for batch in resumed] == whole
+
+
+def test_an_iterator_made_before_the_state_was_loaded_goes_on_from_it_too():
+    """Lightning makes the iterator first and restores the loader afterwards."""
+    done = loader()
+    list(itertools.islice(done, MICRO_BATCHES))
+    resumed = loader()
+    batches = iter(resumed)
+    resumed.load_state_dict(done.state_dict())
+    assert len(list(batches)) == (NUM_STEPS - 1) * MICRO_BATCHES
+    assert (
+        len(resumed) == NUM_STEPS * MICRO_BATCHES
+    )  # counted from the start of the run, as Lightning does
+
+
+def test_a_checkpoint_in_the_middle_of_a_step_is_refused():
+    made = loader()
+    batches = iter(made)
+    made.state_dict()
+    for place in range(1, 2 * MICRO_BATCHES + 1):
+        next(batches)
+        if place % MICRO_BATCHES == 0:
+            assert made.state_dict()["steps_done"] == place // MICRO_BATCHES
+            continue
+        with pytest.raises(
+            RuntimeError, match=rf"after {place % MICRO_BATCHES} of 3 micro-batches"
+        ):
+            made.state_dict()
+
+
+def test_rollouts_are_made_in_the_context_of_the_trainers_precision():
+    entered = []
+
+    @contextlib.contextmanager
+    def precision():
+        entered.append("in")
+        yield
+        entered.append("out")
+
+    engine = ScriptedEngine(script)
+    engine.calls = entered
+    next(iter(loader(engine=engine, forward_context=precision)))
+    assert entered == ["in", "wake", generations(engine)[0], "sleep", "out"]
+
+
+def test_max_row_tokens_and_share_prefix_reach_the_rows():
+    """Prompts of 10 letters, completions of 2 to 5 tokens."""
+    widths = [b.student.input_ids.shape[1] for b in loader(max_row_tokens=20, num_micro_batches=2)]
+    assert max(widths) <= 20
+    assert {int(b.student.branch_ids.max()) for b in loader(share_prefix=False)} == {1}
+    assert max(int(b.student.branch_ids.max()) for b in loader(num_micro_batches=1)) == 4
+
+
+def test_problems_that_processes_cannot_share_evenly_are_refused():
+    with pytest.raises(ValueError, match=r"problems_per_step is 4, which 3 processes"):
+        loader(world_size=3)
+
+
+@pytest.mark.parametrize("supply", [indexed, streamed])
+def test_ranks_share_a_step_without_overlap_and_count_it_together(supply):
+    """Two processes with two problems each make, of the same seeds, what one makes with four."""
+
+    def work(rank):
+        made = loader(supply(), num_micro_batches=2, rank=rank, world_size=2)
+        return [describe(batch) for batch in made]
+
+    ranks = run_ranks(work, 2)
+    single = [describe(batch) for batch in loader(supply(), num_micro_batches=2)]
+    for step in range(NUM_STEPS):
+        here = slice(2 * step, 2 * step + 2)
+        shares = [[str(row) for batch in rank[here] for row in batch[0]] for rank in ranks]
+        alone = [str(row) for batch in single[here] for row in batch[0]]
+        assert sorted(shares[0] + shares[1]) == sorted(alone)
+        assert len(shares[0]) == len(shares[1]) == 8
+        counts = {batch[5:7] for batches in (*ranks, single) for batch in batches[here]}
+        assert len(counts) == 1

@@ -1,0 +1,129 @@
+"""From problems to rollouts: every completion with its own problem, verdict and advantage."""
+
+import pytest
+
+from rlsd_lightning.data.rollouts import RolloutCollector, rollout_metrics
+from rlsd_lightning.types import Problem, Sampling
+from tests.helpers.fakes import FixedCredit, PlainEncoder, ScriptedEngine, ScriptedVerifier
+from tests.helpers.rollouts import rollout, text_prompt
+
+PROBLEMS = [
+    Problem("a", "1+1", answer="2", reference="two"),
+    Problem("b", "2+2", answer="4", reference="four"),
+]
+SAMPLING = Sampling(max_completion_tokens=5, seed=3)
+
+SCRIPT = {"a": [[1], [2], [2], [1]], "b": [[4], [1], [9, 9], [9]]}
+"""Completions are single tokens whose number is the answer; 9 cannot be judged."""
+
+
+def by_answer(problem, response):
+    return None if "9" in response else float(response == problem.answer)
+
+
+def collector(script=SCRIPT, judge=by_answer, needs_teacher=True, group_size=4):
+    engine = ScriptedEngine(lambda prompt_id, place, seed: script[prompt_id][place])
+    return RolloutCollector(
+        engine, PlainEncoder(), ScriptedVerifier(judge), FixedCredit(needs_teacher), group_size
+    )
+
+
+def test_every_completion_meets_its_own_problem():
+    groups, _ = collector().collect(PROBLEMS, SAMPLING)
+    assert [[r.problem.id for r in group] for group in groups] == [["a"] * 4, ["b"] * 4]
+    assert [[r.completion.token_ids for r in group] for group in groups] == [
+        SCRIPT["a"],
+        SCRIPT["b"],
+    ]
+    assert [[r.verdict.reward for r in group] for group in groups] == [[0, 1, 1, 0], [1, 0, 0, 0]]
+    assert [r.verdict.valid for r in groups[1]] == [True, True, False, False]
+
+
+def test_advantages_are_those_of_the_group_and_unjudgeable_completions_leave_it():
+    """a: rewards 0 1 1 0 have std 0.57735: +-0.866. b: 1 and 0 of two judged ones: +-0.707."""
+    groups, _ = collector().collect(PROBLEMS, SAMPLING)
+    found = [[r.advantage for r in group] for group in groups]
+    assert found[0] == pytest.approx([-0.866, 0.866, 0.866, -0.866], abs=1e-3)
+    assert found[1] == pytest.approx([0.707, -0.707, 0, 0], abs=1e-3)
+
+
+def test_equal_rewards_give_exactly_no_advantage():
+    groups, metrics = collector(judge=lambda problem, response: 0.9).collect(PROBLEMS, SAMPLING)
+    assert [r.advantage for group in groups for r in group] == [0.0] * 8
+    assert float(metrics["rollout/zero_variance_fraction"]) == 1.0
+
+
+def test_both_views_are_those_of_the_problem():
+    groups, _ = collector().collect(PROBLEMS, SAMPLING)
+    for group, problem in zip(groups, PROBLEMS, strict=True):
+        assert {read(r.student) for r in group} == {problem.prompt}
+        assert {read(r.teacher) for r in group} == {f"{problem.prompt} {problem.reference}"}
+
+
+def read(prompt):
+    return "".join(map(chr, prompt.token_ids))
+
+
+def test_no_teacher_view_is_made_where_credit_needs_none():
+    made = collector(needs_teacher=False)
+    groups, _ = made.collect(PROBLEMS, SAMPLING)
+    assert {r.teacher for group in groups for r in group} == {None}
+    assert made.encoder.num_teacher_calls == 0
+
+
+def test_whether_the_teacher_is_needed_is_asked_at_every_step():
+    """Lambda changes from step to step."""
+    made = collector(needs_teacher=False)
+    made.collect(PROBLEMS, SAMPLING)
+    made.credit.needs_teacher = True
+    groups, _ = made.collect(PROBLEMS, SAMPLING)
+    assert all(r.teacher is not None for group in groups for r in group)
+    assert made.encoder.num_teacher_calls == 2  # once per problem, not per completion
+
+
+def test_the_engine_is_awake_while_it_generates_and_sleeps_afterwards():
+    made = collector()
+    made.collect(PROBLEMS, SAMPLING)
+    assert made.engine.calls == ["wake", (["a", "b"], SAMPLING, 4), "sleep"]
+
+
+def test_a_group_of_one_is_refused():
+    with pytest.raises(ValueError, match=r"group_size is 1.*every advantage would be 0.*2 or more"):
+        collector(group_size=1)
+
+
+def test_metrics_by_hand():
+    """Six judged completions, three right; lengths 1 x 7 and 2; none cut, no group flat."""
+    _, metrics = collector().collect(PROBLEMS, SAMPLING)
+    found = {name: float(mean) for name, mean in metrics.items()}
+    assert {name: found[name] for name in found if not name.startswith("time/")} == {
+        "rollout/reward_mean": 0.5,
+        "rollout/accuracy": 0.5,
+        "rollout/invalid_fraction": 0.25,
+        "rollout/part_scripted": 0.5,
+        "rollout/completion_tokens_mean": 9 / 8,
+        "rollout/completion_tokens_max": 2.0,
+        "rollout/truncated_fraction": 0.0,
+        "rollout/zero_variance_fraction": 0.0,
+    }
+    assert {"time/rollout_s", "time/verify_s", "time/encode_teacher_s"} < found.keys()
+
+
+def test_truncated_completions_and_flat_groups_are_counted():
+    prompt = text_prompt("a", 2)
+    cut = rollout(prompt, [1, 2, 3])
+    object.__setattr__(cut.completion, "finish_reason", "length")
+    groups = [[cut, rollout(prompt, [1])], [rollout(prompt, [1], 1.0), rollout(prompt, [1], -1.0)]]
+    metrics = rollout_metrics(groups)
+    assert float(metrics["rollout/truncated_fraction"]) == 0.25
+    assert float(metrics["rollout/zero_variance_fraction"]) == 0.5
+
+
+def test_a_verifier_that_raises_stops_the_run():
+    """Its bug must not become a reward of 0."""
+
+    def broken(problem, response):
+        raise KeyError("oops")
+
+    with pytest.raises(RuntimeError, match="oops"):
+        collector(judge=broken).collect(PROBLEMS, SAMPLING)

@@ -1,0 +1,50 @@
+"""Runs a function in several processes that form a group, as ranks of a run do."""
+
+import multiprocessing
+import tempfile
+import traceback
+from pathlib import Path
+
+import torch
+
+
+def run_ranks(function, world_size):
+    """Call function(rank) in `world_size` forked processes with a gloo group; return what they returned, by rank.
+
+    Forked, so that nothing is imported again: the function must not run a backward pass.
+    """
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    with tempfile.TemporaryDirectory() as folder:
+        store = str(Path(folder) / "store")
+        processes = [
+            context.Process(target=_run, args=(function, rank, world_size, store, queue))
+            for rank in range(world_size)
+        ]
+        for process in processes:
+            process.start()
+        results = dict(queue.get() for _ in processes)
+        for process in processes:
+            process.join()
+    failures = [result for result in results.values() if isinstance(result, Failure)]
+    assert not failures, "\n".join(failures)
+    return [results[rank] for rank in range(world_size)]
+
+
+class Failure(str):
+    """The traceback of a rank."""
+
+    __slots__ = ()
+
+
+def _run(function, rank, world_size, store, queue):
+    torch.set_num_threads(1)
+    try:
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{store}", rank=rank, world_size=world_size
+        )
+        result = function(rank)
+        torch.distributed.destroy_process_group()
+    except BaseException:  # a rank that dies in silence would hang the test
+        result = Failure(traceback.format_exc())
+    queue.put((rank, result))
