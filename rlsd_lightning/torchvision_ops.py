@@ -20,7 +20,9 @@ _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_declared: list[torch.library.Library] = []  # a Library takes its operators along when it is collected
+_declared: list[
+    torch.library.Library
+] = []  # a Library takes its operators along when it is collected
 
 
 def ensure_torchvision_ops() -> bool:

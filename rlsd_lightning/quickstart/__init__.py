@@ -1,1 +1,5 @@
-"""TODO."""
+"""What `fit` needs on a machine without data or model: a drawn data set and a tiny warmed-up model."""
+
+from rlsd_lightning.quickstart.prepare import prepare
+
+__all__ = ["prepare"]
