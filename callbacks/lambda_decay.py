@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal
 
 import lightning
 from lightning.pytorch.callbacks import Callback
 
 from rlsd_lightning.credit import lambda_at
+from rlsd_lightning.interfaces import ScheduledCredit
+
+log = logging.getLogger(__name__)
 
 
 class LambdaDecay(Callback):
@@ -46,6 +50,12 @@ class LambdaDecay(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Set the lambda of the first step, or of the first after a resume."""
+        self._applies = isinstance(pl_module.credit, ScheduledCredit)
+        if not self._applies:
+            log.warning(
+                "callbacks.lambda_decay has no effect: %s has no lambda. Take it out with ~callbacks.lambda_decay.",
+                type(pl_module.credit).__name__,
+            )
         self._set(trainer, pl_module)
 
     def on_train_batch_end(
@@ -55,4 +65,5 @@ class LambdaDecay(Callback):
         self._set(trainer, pl_module)
 
     def _set(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        pl_module.credit.lambda_ = lambda_at(trainer.global_step + 1, **self._schedule)
+        if self._applies:
+            pl_module.credit.lambda_ = lambda_at(trainer.global_step + 1, **self._schedule)

@@ -84,3 +84,11 @@ class CreditAssigner(Protocol):
             Per-token advantages, exactly 0 where the mask is False [B, T], and metrics.
         """
         ...
+
+
+@runtime_checkable
+class ScheduledCredit(Protocol):
+    """Credit whose use of the teacher follows a schedule; the LambdaDecay callback sets it."""
+
+    lambda_: float
+    """How much the evidence counts in the step to come, in [0, 1]."""

@@ -170,7 +170,8 @@ class RLSDModule(lightning.LightningModule):
         logged = self._step_metrics.reduce(self.device)
         seconds = sum(value for name, value in logged.items() if name.startswith("time/"))
         logged |= {"time/step_s": seconds, "time/tokens_per_s": self._num_step_tokens / seconds}
-        self.log_dict(logged)
+        # Lightning would count this step from 0; under the name "step" a number becomes the loggers' x-axis.
+        self.log_dict(logged | {"step": float(self.trainer.global_step + 1)})
 
     def respond(self, problems: list[Problem], evaluation: Evaluation) -> list[list[Completion]]:
         """Sample responses to problems as an evaluation asks for."""
@@ -203,6 +204,7 @@ class RLSDModule(lightning.LightningModule):
         return list(zip(batch, self.respond(batch, evaluation), strict=True))
 
     def _log_evaluations(self, stage: str) -> None:
+        self.log("step", float(self.trainer.global_step), add_dataloader_idx=False)
         for name, evaluation in self.evaluations.items():
             for number, value in evaluation.metric.compute().items():
                 self.log(f"{stage}/{name}/{number}", value, add_dataloader_idx=False)

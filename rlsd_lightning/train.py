@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 
 from rlsd_lightning import exp_manager
 from rlsd_lightning.build import Parts, build_evaluation, build_training
-from rlsd_lightning.checkpoints import WholeFileCheckpointIO
 from rlsd_lightning.config import instantiate, validate
+from rlsd_lightning.console import quieten_libraries
 from rlsd_lightning.export import export_policy
 from rlsd_lightning.models import Policy, load_reader
 from rlsd_lightning.report import write_report
@@ -35,6 +35,7 @@ def run(cfg: DictConfig, command: str) -> Metrics:
         command: "fit", "validate", "test", "predict" or "export".
     """
     validate(cfg, command)
+    quieten_libraries()
     lightning.seed_everything(cfg.seed, verbose=False)
     return COMMANDS[command](cfg)
 
@@ -55,7 +56,8 @@ def fit(cfg: DictConfig) -> Metrics:
     trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=this.resume_from, weights_only=False)
     if trainer.global_step < trainer.max_steps:
         return {}
-    final = _evaluate(trainer, parts, "val")
+    trainer.save_checkpoint(this.dir / "checkpoints" / "last.ckpt")
+    final = _numbers(trainer, "val") if _ended_with_validation(cfg.trainer) else _evaluate(trainer, parts, "val")
     summary.write(final=final, seconds=time.time() - started, finished=True)
     exp_manager.mark_finished(this)
     if trainer.is_global_zero:
@@ -115,8 +117,16 @@ def _trainer(
         cfg.trainer,
         callbacks=made + exp_manager.callbacks(cfg),
         logger=exp_manager.loggers(cfg, this),
-        plugins=[WholeFileCheckpointIO()],
+        **_validation_times(cfg.trainer),
     )
+
+
+def _validation_times(trainer: DictConfig) -> dict[str, Any]:
+    """Translate val_check_interval from optimizer steps, as we count, into micro-batches, as Lightning does."""
+    if trainer.val_check_interval is None:
+        return {}
+    interval = trainer.val_check_interval * trainer.accumulate_grad_batches
+    return {"val_check_interval": interval, "check_val_every_n_epoch": None}
 
 
 def _evaluate(trainer: lightning.Trainer, parts: Parts, stage: str) -> Metrics:
@@ -125,8 +135,18 @@ def _evaluate(trainer: lightning.Trainer, parts: Parts, stage: str) -> Metrics:
         return {}
     loop = {"val": trainer.validate, "test": trainer.test}[stage]
     loop(parts.module, datamodule=parts.datamodule, verbose=False)
+    return _numbers(trainer, stage)
+
+
+def _numbers(trainer: lightning.Trainer, stage: str) -> Metrics:
+    """Return the numbers of the last evaluation."""
     prefix = f"{stage}/"
     return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(prefix)}
+
+
+def _ended_with_validation(trainer: DictConfig) -> bool:
+    """Say whether Lightning evaluated the final weights already."""
+    return trainer.val_check_interval is None or trainer.max_steps % trainer.val_check_interval == 0
 
 
 def _facts(cfg: DictConfig, parts: Parts) -> dict[str, Any]:

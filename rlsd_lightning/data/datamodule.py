@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightning
+import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
 from rlsd_lightning.data.loader import RolloutLoader
 from rlsd_lightning.data.rollouts import RolloutCollector
 from rlsd_lightning.data.supply import ProblemSupply
-from rlsd_lightning.types import Problem, Sampling
+from rlsd_lightning.types import Problem, RolloutBatch, Sampling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,12 @@ class RolloutDataModule(lightning.LightningDataModule):
 
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader
+
+    def transfer_batch_to_device(
+        self, batch: RolloutBatch | list[Problem], device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Move rollouts to the device; problems hold no tensors and stay as they are."""
+        return batch.to(device) if isinstance(batch, RolloutBatch) else batch
 
     def _problem_loader(self, evaluation: Evaluation) -> DataLoader:
         assert self.trainer is not None

@@ -26,15 +26,15 @@ class TransformersEngine:
     """Batched sampling with a cache that branches.
 
     Args:
-        share_weights: sample from the policy's own weights, which are always current. False keeps a copy that
+        shares_policy_weights: sample from the policy's own weights, which are always current. False keeps a copy that
             `load_weights` updates, as an engine in another process would.
         max_batch_prompts: prompts decoded at a time; bounds the cache's memory.
     """
 
-    def __init__(self, share_weights: bool = True, max_batch_prompts: int = 64) -> None:
+    def __init__(self, shares_policy_weights: bool = True, max_batch_prompts: int = 64) -> None:
         if max_batch_prompts < 1:
             raise ValueError(f"engine.max_batch_prompts is {max_batch_prompts}; set it to 1 or more.")
-        self.shares_policy_weights = share_weights
+        self.shares_policy_weights = shares_policy_weights
         self.max_batch_prompts = max_batch_prompts
         self._policy: Policy | None = None
         self._tokenizer: Any = None
@@ -60,7 +60,7 @@ class TransformersEngine:
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
         """Copy the policy's weights; with shared weights there is nothing to copy and it is an error to try."""
         if self.shares_policy_weights:
-            raise ValueError("engine.share_weights is true: the engine reads the policy's own weights.")
+            raise ValueError("engine.shares_policy_weights is true: the engine reads the policy's own weights.")
         load_named_weights(self.policy, named_tensors)
 
     def sleep(self) -> None:
