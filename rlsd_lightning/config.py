@@ -1,12 +1,13 @@
 """Finds every fault of a configuration before anything is loaded, and builds objects from its nodes.
 
-What must hold between groups is a rule here; what must hold within one component stands in its constructor.
+Keys are checked in known_keys.py, targets and their arguments in targets.py, what must hold between groups in
+rules.py. What must hold within one component stands in its constructor.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import hydra
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlsd_lightning.known_keys import unknown_key_faults
+from rlsd_lightning.rules import FIT_RULES
 from rlsd_lightning.spelling import did_you_mean
 from rlsd_lightning.targets import find_targets, target_faults
 
@@ -35,9 +37,6 @@ _UNUSED = {
     "export": ("data", "evaluators"),
 }
 """Sections that a command never reads: a value may still be missing there."""
-
-Tree = dict[str, Any]
-Rule = Callable[[Tree], Iterator[str]]
 
 
 class ConfigError(ValueError):
@@ -147,80 +146,3 @@ def instantiate(node: DictConfig | None, **kwargs: Any) -> Any:
     except Exception as error:
         error.add_note(f"(while building {node._get_full_key(None)})")
         raise
-
-
-def _value(tree: Tree, path: str) -> Any:
-    """Return what stands at a path; None where there is nothing."""
-    for key in path.split("."):
-        tree = tree.get(key) if isinstance(tree, dict) else None  # type: ignore[assignment]
-    return tree
-
-
-def enough_completions(tree: Tree) -> Iterator[str]:
-    """A group needs two completions, a step one problem."""
-    group_size = _value(tree, "rollout.group_size")
-    if isinstance(group_size, int) and group_size < 2:
-        yield (
-            f"rollout.group_size is {group_size}, so every advantage would be 0. "
-            "Set it to 2 or more (RLSD's launch script: 8)."
-        )
-    problems = _value(tree, "rollout.problems_per_step")
-    if isinstance(problems, int) and problems < 1:
-        yield f"rollout.problems_per_step is {problems}. Set it to 1 or more (RLSD's launch script: 256)."
-
-
-def run_has_an_end(tree: Tree) -> Iterator[str]:
-    """The train loader is sized by max_steps, so epochs mean nothing here."""
-    max_steps = _value(tree, "trainer.max_steps")
-    if max_steps is None or (isinstance(max_steps, int) and max_steps < 1):
-        yield (
-            f"trainer.max_steps is {max_steps}, but the run's length is counted in optimizer steps. "
-            "Set it to 1 or more (RLSD: 200)."
-        )
-    max_epochs = _value(tree, "trainer.max_epochs")
-    if max_epochs not in (-1, None):
-        yield (
-            f"trainer.max_epochs is {max_epochs}, which would have no effect: a run is trainer.max_steps steps, "
-            "however often they go through the problems. Leave it at -1 and set trainer.max_steps."
-        )
-
-
-def micro_batches_are_filled(tree: Tree) -> Iterator[str]:
-    """Every micro-batch of a step gets at least one completion."""
-    num_micro_batches = _value(tree, "trainer.accumulate_grad_batches")
-    problems = _value(tree, "rollout.problems_per_step")
-    group_size = _value(tree, "rollout.group_size")
-    if not all(isinstance(number, int) for number in (num_micro_batches, problems, group_size)):
-        return
-    completions = problems * group_size
-    if not 1 <= num_micro_batches <= completions:
-        yield (
-            f"trainer.accumulate_grad_batches is {num_micro_batches}, but a step has {problems} x {group_size} = "
-            f"{completions} completions to cut into micro-batches. Set it between 1 and {completions}."
-        )
-
-
-def validation_falls_between_steps(tree: Tree) -> Iterator[str]:
-    """Lightning counts val_check_interval in micro-batches; in the middle of a step weights are not its own yet."""
-    interval = _value(tree, "trainer.val_check_interval")
-    num_micro_batches = _value(tree, "trainer.accumulate_grad_batches")
-    if (
-        not (isinstance(interval, int) and isinstance(num_micro_batches, int))
-        or num_micro_batches < 1
-    ):
-        return
-    if interval % num_micro_batches:
-        yield (
-            f"trainer.val_check_interval is {interval}, which Lightning counts in micro-batches, but a step has "
-            f"trainer.accumulate_grad_batches = {num_micro_batches} of them. "
-            f"Set it to {interval * num_micro_batches} to validate every {interval} steps."
-        )
-
-
-FIT_RULES: tuple[Rule, ...] = (
-    enough_completions,
-    run_has_an_end,
-    micro_batches_are_filled,
-    validation_falls_between_steps,
-)
-"""What must hold between groups for training."""

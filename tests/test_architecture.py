@@ -34,7 +34,7 @@ STATIONS = (
     ("loss", "teacher"),
     ("module",),
     ("checkpoints", "time_limit", "export", "quickstart", "report", "run_folder", "summary"),
-    ("config", "known_keys", "overrides", "targets"),
+    ("config", "known_keys", "overrides", "rules", "targets"),
     ("exp_manager",),
     ("build",),
     ("train",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import date
 from fractions import Fraction
 
@@ -11,6 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from rlsd_lightning.config import COMMANDS, ConfigError, instantiate, validate
+from rlsd_lightning.rules import loggers_are_installed
 from rlsd_lightning.spelling import did_you_mean
 from rlsd_lightning.targets import locate
 
@@ -133,7 +135,6 @@ def test_a_reference_to_nothing_is_a_fault_with_its_key():
         ("trainer.max_epochs=3", "trainer.max_epochs"),
         ("trainer.accumulate_grad_batches=9", "trainer.accumulate_grad_batches"),
         ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches"),
-        ("trainer.val_check_interval=3", "trainer.val_check_interval"),
     ],
 )
 def test_rules_between_groups_hold_for_training(change, key):
@@ -142,12 +143,37 @@ def test_rules_between_groups_hold_for_training(change, key):
     validate(a_config(change), "validate")
 
 
+def test_problems_are_shared_evenly_by_all_processes():
+    (fault,) = faults("trainer.devices=3", "trainer.accumulate_grad_batches=1")
+    assert fault.startswith("rollout.problems_per_step is 4, which 3 processes")
+    validate(
+        a_config("trainer.devices=2", "trainer.num_nodes=2", "trainer.accumulate_grad_batches=2"),
+        "fit",
+    )
+
+
+def test_micro_batches_are_counted_on_each_process():
+    (fault,) = faults("trainer.devices=2", "trainer.accumulate_grad_batches=5")
+    assert "a step has 4 completions on each process" in fault
+
+
+@pytest.mark.parametrize("package", ["wandb", "tensorboard"])
+def test_a_logger_whose_package_is_missing_is_told_before_anything_is_loaded(package, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.path", [])
+        patch.setattr("sys.meta_path", [])
+        patch.delitem(sys.modules, package, raising=False)
+        rule_faults = list(
+            loggers_are_installed({"exp_manager": {f"create_{package}_logger": True}})
+        )
+    assert rule_faults[0].startswith(
+        f"exp_manager.create_{package}_logger is true, but the package {package} is not installed"
+    )
+    assert list(loggers_are_installed({"exp_manager": {f"create_{package}_logger": False}})) == []
+
+
 def test_a_step_may_have_as_many_micro_batches_as_completions():
     validate(a_config("trainer.accumulate_grad_batches=8"), "fit")
-
-
-def test_validation_between_steps_is_allowed():
-    validate(a_config("trainer.val_check_interval=6"), "fit")
 
 
 def test_a_callback_needs_a_target():
