@@ -45,7 +45,7 @@ class Columns:
     def __post_init__(self) -> None:
         if isinstance(self.kind, Mapping) and set(self.kind) != {"constant"}:
             raise ValueError(
-                f"data.columns.kind is {dict(self.kind)}. Needed: a column's name, or one key `constant`. "
+                f"data set: columns.kind is {dict(self.kind)}. Needed: a column's name, or one key `constant`. "
                 "Write kind: {constant: math} to give every row the same kind."
             )
 
@@ -73,7 +73,7 @@ def parse_columns(columns: Mapping[str, Any] | None) -> Columns:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"Did you mean {near[0]}?" if near else "Remove it: other columns go to extra."
             needed = f"{', '.join(known[:-1])} or {known[-1]}"
-            raise ValueError(f"data.columns has the key {key!r}. Needed: {needed}. {hint}")
+            raise ValueError(f"data set: columns has the key {key!r}. Needed: {needed}. {hint}")
     return Columns(**(columns or {}))
 
 
@@ -222,7 +222,7 @@ def _image(image: Any, reader: _Row, root: Path | None) -> Any:
     path = Path(image).expanduser()
     if not path.is_absolute():
         if root is None:
-            raise reader.fault("images", f"has the relative image path {path}; set data.image_root")
+            raise reader.fault("images", f"has the relative image path {path}; set image_root")
         path = root / path
     if not path.is_file():
         raise reader.fault("images", f"names the image {path}, which does not exist")

@@ -115,7 +115,7 @@ def _opened(source: Any) -> Iterator[Image.Image]:
     except FileNotFoundError as error:
         raise ImageError(
             f"{describe_image(source)} does not exist. "
-            "Needed: an image file. Correct the path, or data.image_root if the path is relative."
+            "Needed: an image file. Correct the path, or image_root if the path is relative."
         ) from error
     except (OSError, SyntaxError, ValueError) as error:  # all that damaged files were seen to raise
         raise ImageError(

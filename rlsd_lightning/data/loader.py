@@ -1,5 +1,4 @@
-"""The train dataloader: at the start of every optimizer step it makes that step's rollouts, then hands them over in K
-micro-batches.
+"""The train dataloader: makes a step's rollouts when the step begins, then hands them over in K micro-batches.
 
 It has a length, because Lightning prefetches one batch from a loader without: training would then silently be one
 policy version stale. Every batch carries the version that sampled it, and training checks it.

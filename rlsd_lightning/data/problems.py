@@ -80,7 +80,7 @@ class ProblemDataset(Dataset[Problem]):
             raise ValueError(bad_rows_message(path, self.skipped, num_rows))
         if not self._rows:
             raise ValueError(
-                f"data.path: {path} has no usable row among {num_rows}. Needed: at least one. "
+                f"data set {path} has no usable row among {num_rows}. Needed: at least one. "
                 + (
                     f"The first fault is {': '.join(self.skipped[0])}."
                     if self.skipped

@@ -42,7 +42,7 @@ class RowReader:
             raise BadRowError(
                 location,
                 f"has no reference ({name_column(self.columns.reference, row)}), "
-                "which data.require_reference=true asks for because the teacher's view shows it",
+                "which require_reference=true asks for because the teacher's view shows it",
             )
         for image in problem.images if self.check_images else ():
             try:
@@ -94,16 +94,16 @@ def bad_rows_message(path: str, bad: list[tuple[str, str]], num_rows: int | None
 
     Example:
         >>> print(bad_rows_message("train.jsonl", [("train.jsonl:17", "has no answer (column 'answer')")], 20))
-        data.path: 1 of 20 rows of train.jsonl cannot be used:
+        data set train.jsonl: 1 of 20 rows cannot be used:
           train.jsonl:17: has no answer (column 'answer')
-        Correct the data, or set data.on_bad_row=skip to leave such rows out and count them.
+        Correct them, or set on_bad_row=skip to leave such rows out and count them.
     """
     of_all = "a row" if num_rows is None else f"{len(bad)} of {num_rows} rows"
     lines = [f"  {location}: {reason}" for location, reason in bad[:MAX_LISTED]]
     if len(bad) > MAX_LISTED:
         lines.append(f"  ... and {len(bad) - MAX_LISTED} more")
-    advice = "Correct the data, or set data.on_bad_row=skip to leave such rows out and count them."
-    return "\n".join([f"data.path: {of_all} of {path} cannot be used:", *lines, advice])
+    advice = "Correct them, or set on_bad_row=skip to leave such rows out and count them."
+    return "\n".join([f"data set {path}: {of_all} cannot be used:", *lines, advice])
 
 
 def check_columns_seen(path: str, columns: Columns, seen: set[str]) -> None:
@@ -121,12 +121,12 @@ def check_columns_seen(path: str, columns: Columns, seen: set[str]) -> None:
         if column != defaults[field]:
             hint = f"Did you mean {near[0]}?" if near else "Set it to null if there is none."
             raise ValueError(
-                f"data.columns.{field} is {column!r}, but no row of {path} has it. "
+                f"data set {path}: columns.{field} is {column!r}, but no row has it. "
                 f"Needed: one of {', '.join(sorted(seen))}. {hint}"
             )
         if near:
             log.warning(
-                "data: no row of %s has the column %r, but there is %r. Set data.columns.%s=%s if that is meant.",
+                "data set %s: no row has the column %r, but there is %r. Set columns.%s=%s if that is meant.",
                 path,
                 column,
                 near[0],
@@ -139,9 +139,9 @@ def check_settings(on_bad_row: str, limit: int | None) -> None:
     """Refuse settings of a data set that have no meaning."""
     if on_bad_row not in get_args(OnBadRow):
         raise ValueError(
-            f"data.on_bad_row is {on_bad_row!r}. Needed: error or skip. Set one of them."
+            f"data set: on_bad_row is {on_bad_row!r}. Needed: error or skip. Set one of them."
         )
     if limit is not None and limit < 1:
         raise ValueError(
-            f"data.limit is {limit}. Needed: 1 or more rows, or null for all. Correct it."
+            f"data set: limit is {limit}. Needed: 1 or more rows, or null for all. Correct it."
         )

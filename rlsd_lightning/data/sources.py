@@ -103,12 +103,12 @@ class JsonList:
             rows = json.loads(path.read_bytes())
         except ValueError as error:
             raise ValueError(
-                f"data.path: {path} is not JSON ({error}). Needed: one list of objects. "
+                f"data set {path} is not JSON ({error}). Needed: one list of objects. "
                 "Correct it; a file with one object a line must be named .jsonl."
             ) from error
         if not isinstance(rows, list):
             raise ValueError(
-                f"data.path: {path} holds {_json_type(rows)}. Needed: one list of objects, a row each. "
+                f"data set {path} holds {_json_type(rows)}. Needed: one list of objects, a row each. "
                 "Write the rows as a list, or one a line into a .jsonl file."
             )
         self._rows = rows
@@ -160,8 +160,8 @@ def open_stream(
     kind = kind_of(path)
     if kind in ("jsonl", "json"):
         raise ValueError(
-            f"data.streaming is true, but {path} is a local {kind.upper()} file, which has nothing to stream. "
-            "Needed: parquet or a Hugging Face data set. Set data.streaming=false."
+            f"data set {path} cannot be streamed: it is a local {kind.upper()} file, which is read row by row anyway. "
+            "Needed: parquet or a Hugging Face data set. Use rlsd_lightning.data.ProblemDataset."
         )
     _refuse_unused(path, kind, name=name, split=split, revision=revision)
     from rlsd_lightning.data import tables  # here, as importing datasets takes a second
@@ -206,7 +206,7 @@ def _refuse_unused(path: str, kind: str, **settings: str | None) -> None:
     if idle:
         raise ValueError(
             f"{' and '.join(f'data.{key}={settings[key]}' for key in idle)}: has no effect on {path}, "
-            f"which is read as {kind}. Needed there: no such setting. Set it to null, or correct data.path."
+            f"which is read as {kind}. Needed there: no such setting. Set it to null, or correct the path."
         )
 
 
@@ -220,8 +220,8 @@ def _missing(place: Path) -> FileNotFoundError:
         near = difflib.get_close_matches(place.name, names, n=5, cutoff=0.5)
         found = f"{parent} holds {_listing(near or names[:5])}"
     return FileNotFoundError(
-        f"data.path: {place} does not exist; {found}. "
-        "Needed: a .jsonl, .json or .parquet file, a folder, or a name on the Hugging Face hub. Correct data.path."
+        f"data set {place} does not exist; {found}. "
+        "Needed: a .jsonl, .json or .parquet file, a folder, or a name on the Hugging Face hub. Correct the path."
     )
 
 
@@ -231,7 +231,7 @@ def _listing(names: list[str]) -> str:
 
 def _unknown(path: str, what: str) -> ValueError:
     return ValueError(
-        f"data.path: {path} {what}, which cannot be read. "
+        f"data set {path} {what}, which cannot be read. "
         "Needed: .jsonl, .json, .parquet, a folder, or a name on the Hugging Face hub. Convert it to JSONL."
     )
 

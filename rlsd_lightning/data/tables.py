@@ -123,7 +123,7 @@ def _parquet_parts(path: str) -> tuple[list[Path], PartLocations]:
     files = sorted(map(Path, glob.glob(str(Path(path).expanduser()), recursive=True)))
     if not files:
         raise FileNotFoundError(
-            f"data.path: no file matches {path}. Needed: at least one parquet file. Correct the pattern."
+            f"data set {path}: no file matches. Needed: at least one parquet file. Correct the pattern."
         )
     twins = len({file.name for file in files}) < len(files)
     names = [str(file) if twins else file.name for file in files]
@@ -137,8 +137,8 @@ def _num_rows(file: Path) -> int:
         return pyarrow.parquet.read_metadata(file).num_rows
     except pyarrow.ArrowInvalid as error:
         raise ValueError(
-            f"data.path: {file} is not a parquet file ({error}). "
-            "Needed: a complete parquet file. Write it again or correct data.path."
+            f"data set {file} is not a parquet file ({error}). "
+            "Needed: a complete parquet file. Write it again or correct the path."
         ) from error
 
 
@@ -156,10 +156,10 @@ def _load(
             place, name, split=split, revision=revision, streaming=streaming
         )
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        asked = {"data.name": name, "data.split": split, "data.revision": revision}
+        asked = {"name": name, "split": split, "revision": revision}
         settings = "".join(f", {key}={value}" for key, value in asked.items() if value)
         raise ValueError(
-            f"data.path={path}{settings} could not be loaded as a Hugging Face data set ({error}). "
+            f"data set {path}{settings} could not be loaded as a Hugging Face data set ({error}). "
             "Needed: a local file or folder, or a data set on the hub and a connection to it. "
             "Correct these settings."
         ) from error
@@ -189,6 +189,6 @@ def _only_split(loaded: Any, path: str) -> Any:
 
 def _wrong_split(path: str, split: str | None, names: list[str]) -> ValueError:
     return ValueError(
-        f"data.split is {split or 'not set'}, but {path} has {', '.join(names)}. "
-        "Needed: one of them. Set data.split."
+        f"data set {path}: split is {split or 'not set'}, but there are {', '.join(names)}. "
+        "Needed: one of them. Set split."
     )

@@ -28,7 +28,7 @@ class Family(Protocol):
         ...
 
     def positions(self, token_ids: Sequence[int], grids: Sequence[tuple[int, int, int]]) -> Tensor:
-        """Return the rotary positions of a prompt. int64 [A, S]"""
+        """Return the rotary positions of a prompt. int64 [A, S]."""
         ...
 
     def encode_images(self, model: PreTrainedModel, images: ImageBatch) -> ImageFeatures:

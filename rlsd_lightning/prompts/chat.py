@@ -66,7 +66,7 @@ class ChatTokenizer:
         if num_images and self._image_token_id is None:
             raise ValueError(
                 f"{name_problem(problem)} has {num_images} images, but the model reads text only. "
-                "Needed: problems without images, or a vision-language model. Change data.path or model."
+                "Needed: problems without images, or a vision-language model. Change path or model."
             )
         if num_places and num_places != num_images:
             raise ValueError(

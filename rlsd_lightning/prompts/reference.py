@@ -47,7 +47,7 @@ def choose_reference(problem: Problem, mode: ReferenceMode) -> Reference:
     if problem.reference is None:
         raise ValueError(
             f"{name_problem(problem)} has no reference, but prompt.reference={mode} shows it to the "
-            "teacher. Needed: a solution in every row. Map data.columns.reference, or set prompt.reference=answer."
+            "teacher. Needed: a solution in every row. Map columns.reference, or set prompt.reference=answer."
         )
     if mode == "solution":
         return Reference(problem.reference)

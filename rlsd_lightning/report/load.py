@@ -54,9 +54,12 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command line, without the folder of its program."""
+        """The command line as one would type it; empty if the run does not say."""
         program, *arguments = self.summary.get("command") or [""]
-        return shlex.join([Path(program).name, *arguments]) if program else ""
+        typed = Path(program).name
+        if typed == "__main__.py":
+            typed = "python -m rlsd_lightning"
+        return " ".join([typed, shlex.join(arguments)]).strip()
 
     @property
     def last_step(self) -> int:
