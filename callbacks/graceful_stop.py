@@ -42,7 +42,9 @@ class GracefulStop(Callback):
         """Give the signals back."""
         self._restore()
 
-    def on_exception(self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: Any, exception: BaseException
+    ) -> None:
         """Give the signals back."""
         self._restore()
 
@@ -54,6 +56,8 @@ class GracefulStop(Callback):
             return
         self.stopped = True
         trainer.should_stop = True
+        if trainer.global_step < trainer.max_steps:
+            trainer.limit_val_batches = 0  # Lightning would evaluate before it stops
         trainer.save_checkpoint(self._checkpoint_path)
         log.warning(
             "Stopped after step %d of %d and saved %s. To go on from there: python -m rlsd_lightning %s",

@@ -1,0 +1,135 @@
+"""Real signals during a real fit: the first one ends it after its step with a checkpoint, the second one at once."""
+
+import logging
+import os
+import signal
+import sys
+
+import pytest
+import torch
+from rlsd_lightning.callbacks.graceful_stop import GracefulStop
+
+from tests.helpers.toy_training import ToyLoader, ToyModule, fit
+
+
+@pytest.fixture(autouse=True)
+def _handlers():
+    """Leave this process its signal handlers, whatever a test does."""
+    before = {number: signal.getsignal(number) for number in GracefulStop.SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class ValidatedModule(ToyModule):
+    """Counts how often it is evaluated: in a run without signals once, at the end."""
+
+    num_validations = 0
+
+    def validation_step(self, batch, batch_idx):
+        self.num_validations += 1
+
+
+def train(folder, send, num_steps=5, resume_from=None):
+    """Train with two micro-batches per step; send({batch index: signals}) while the batch is computed."""
+    callback = GracefulStop(str(folder / "last.ckpt"))
+
+    def in_training_step(batch_idx):
+        for number in send.get(batch_idx, ()):
+            os.kill(os.getpid(), number)
+
+    module = ValidatedModule(in_training_step)
+    trainer = fit(
+        module,
+        ToyLoader(num_steps, 2),
+        [callback],
+        folder,
+        resume_from,
+        val_loader=[torch.zeros(1)],
+    )
+    return trainer, module, callback
+
+
+@pytest.mark.parametrize("number", GracefulStop.SIGNALS)
+@pytest.mark.parametrize("batch_idx", [2, 3])  # step 2: its first and its last micro-batch
+def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(tmp_path, number, batch_idx):
+    trainer, module, callback = train(tmp_path, {batch_idx: [number]})
+    assert callback.stopped
+    assert trainer.global_step == 2
+    assert module.weights.tolist() == [2.0, 4.0]
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=False)
+    assert saved["global_step"] == 2
+    assert saved["state_dict"]["weights"].tolist() == [2.0, 4.0]
+
+
+def test_the_same_command_goes_on_from_there(tmp_path):
+    train(tmp_path, {4: [signal.SIGINT]})
+    trainer, module, callback = train(tmp_path, {}, resume_from=tmp_path / "last.ckpt")
+    assert not callback.stopped
+    assert trainer.global_step == 5
+    assert module.weights.tolist() == [5.0, 10.0]
+
+
+def test_how_to_go_on_is_said(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["rlsd", "fit", "experiment=my task"])
+    with caplog.at_level(logging.WARNING):
+        train(tmp_path, {0: [signal.SIGINT]})
+    said = [record.getMessage() for record in caplog.records if "graceful_stop" in record.name]
+    assert said == [
+        "SIGINT: finishing this step, then saving. Once more to stop at once.",
+        f"Stopped after step 1 of 5 and saved {tmp_path / 'last.ckpt'}. To go on from there: "
+        "python -m rlsd_lightning fit 'experiment=my task'",
+    ]
+
+
+def test_a_second_signal_stops_at_once_without_a_checkpoint(tmp_path):
+    """Lightning turns the KeyboardInterrupt into an exit."""
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        train(tmp_path, {2: [signal.SIGINT, signal.SIGINT]})
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_the_second_signal_is_a_keyboard_interrupt(tmp_path):
+    callback = GracefulStop(str(tmp_path / "last.ckpt"))
+    callback.on_train_start(None, None)
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_no_evaluation_stands_between_the_signal_and_the_end(tmp_path):
+    """Lightning validates when it is told to stop; on a benchmark that takes minutes."""
+    _, module, _ = train(tmp_path, {2: [signal.SIGINT]})
+    assert module.num_validations == 0
+
+
+def test_a_signal_in_the_last_step_leaves_the_evaluation_of_the_finished_run(tmp_path):
+    trainer, module, _ = train(tmp_path, {9: [signal.SIGINT]})
+    assert trainer.global_step == 5
+    assert module.num_validations == 1
+
+
+def test_without_a_signal_nothing_changes(tmp_path):
+    trainer, module, callback = train(tmp_path, {})
+    assert trainer.global_step == 5
+    assert not callback.stopped
+    assert not (tmp_path / "last.ckpt").exists()
+    assert module.num_validations == 1
+
+
+@pytest.mark.parametrize("send", [{}, {2: [signal.SIGINT]}])
+def test_signals_are_given_back_after_the_run(tmp_path, send):
+    before = signal.getsignal(signal.SIGINT)
+    train(tmp_path, send)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_signals_are_given_back_after_an_error(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+
+    def broken(batch_idx):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fit(ToyModule(broken), ToyLoader(2, 1), [GracefulStop(str(tmp_path / "a.ckpt"))], tmp_path)
+    assert signal.getsignal(signal.SIGINT) is before
