@@ -51,8 +51,11 @@ class GracefulStop(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and stop here, if a signal came."""
-        if not (self._asked and ends_step(trainer, batch_idx)):
+        """Save and stop here, if a signal came to any rank."""
+        if not ends_step(trainer, batch_idx):
+            return
+        # A signal reaches the ranks at different times, or one of them only; all must stop after the same step.
+        if not trainer.strategy.reduce_boolean_decision(self._asked, all=False):
             return
         self.stopped = True
         trainer.should_stop = True

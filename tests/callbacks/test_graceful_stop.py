@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -95,6 +96,40 @@ def test_the_second_signal_is_a_keyboard_interrupt(tmp_path):
     os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
+
+
+class TwoRanks:
+    """What a rank that got no signal learns from the other one."""
+
+    def __init__(self, other_was_asked):
+        self.other_was_asked = other_was_asked
+        self.num_questions = 0
+
+    def reduce_boolean_decision(self, decision, all):
+        self.num_questions += 1
+        assert not all
+        return decision or self.other_was_asked
+
+
+@pytest.mark.parametrize("other_was_asked", [True, False])
+def test_a_signal_to_one_rank_stops_all_after_the_same_step(other_was_asked):
+    """Every rank asks at every step's end: a question that one of them does not ask would hang the others."""
+    saved = []
+    trainer = SimpleNamespace(
+        accumulate_grad_batches=2,
+        global_step=1,
+        max_steps=5,
+        should_stop=False,
+        strategy=TwoRanks(other_was_asked),
+        save_checkpoint=saved.append,
+    )
+    callback = GracefulStop("last.ckpt")
+    callback.on_train_batch_end(trainer, None, None, None, 0)
+    assert trainer.strategy.num_questions == 0
+    callback.on_train_batch_end(trainer, None, None, None, 1)
+    assert trainer.strategy.num_questions == 1
+    assert trainer.should_stop is other_was_asked
+    assert saved == ["last.ckpt"] * other_was_asked
 
 
 def test_no_evaluation_stands_between_the_signal_and_the_end(tmp_path):
