@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -258,6 +262,19 @@ def test_two_dtypes_without_autocast_are_refused():
     hidden, weight, token_ids = make_inputs(torch.float32)
     with pytest.raises(ValueError, match="dtype"):
         token_logprobs(hidden.bfloat16(), weight, token_ids)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is measured on Linux only")
+def test_the_benchmark_runs_and_finds_a_quarter_of_the_naive_peak():
+    script = Path(__file__).parents[1] / "benchmarks" / "logprobs.py"
+    command = [sys.executable, str(script), "--quick", "--threads", "1", "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    cells = [cell.strip() for cell in done.stdout.splitlines()[-1].strip("|").split("|")]
+    assert cells[:2] == ["64", "float32"]
+    naive_peak, our_peak = float(cells[2]), float(cells[3])
+    # 1,024 x 32,768 logits are 128 MiB in float32; the naive way holds three such tensors in its backward pass.
+    assert naive_peak == pytest.approx(3 * 128, rel=0.1)
+    assert our_peak < naive_peak / 4
 
 
 @pytest.mark.gpu

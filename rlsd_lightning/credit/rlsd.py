@@ -86,8 +86,7 @@ def rlsd_credit(
     gain = torch.where(weighed, teacher_logprobs - policy_logprobs, 0.0)
     if lambda_ == 0:
         gain = torch.zeros_like(gain)
-    # (1 - lambda) + lambda * w in the form that is exactly 1 where w is.
-    mixed = 1 + lambda_ * (evidence_weights(gain, advantages, clip_range) - 1)
+    mixed = (1 - lambda_) + lambda_ * evidence_weights(gain, advantages, clip_range)
     return torch.where(completion_mask, advantages[:, None] * mixed, 0.0)
 
 
