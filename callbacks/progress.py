@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.trainer.states import TrainerFn
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
@@ -120,16 +121,20 @@ class RLSDProgressBar(TQDMProgressBar):
         """The last step has shown its metrics already."""
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say the held-out results in a line of their own, which the bar does not wipe out."""
+        """Say the held-out results in a line of their own, which the bar does not wipe out.
+
+        Without a logger outside of training nothing is said: there the command itself prints the results.
+        """
         super().on_validation_end(trainer, pl_module)
         results = {
-            name: value
-            for name, value in trainer.callback_metrics.items()
+            name.removeprefix("val/"): float(value)
+            for name, value in sorted(trainer.callback_metrics.items())
             if name.startswith("val/")
         }
-        if trainer.sanity_checking or not results:
+        unasked = trainer.state.fn == TrainerFn.VALIDATING and not trainer.loggers
+        if trainer.sanity_checking or unasked or not results:
             return
-        text = "  ".join(f"{name} {float(value):.3f}" for name, value in sorted(results.items()))
+        text = "  ".join(f"{name} {value:,.4g}" for name, value in results.items())
         line = f"step {trainer.global_step}: {text}"
         if self.prints_lines:
             print(line, flush=True)

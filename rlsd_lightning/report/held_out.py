@@ -22,7 +22,7 @@ def held_out_series(run: Run, quantity: str) -> list[Series]:
     return [
         Series(
             label=held_out_label(name),
-            points=_held_out_points(run, name),
+            points=_points(run, name),
             tone=tones[name],
             dots=True,
         )
@@ -44,26 +44,19 @@ def held_out_label(name: str) -> str:
     """Name an evaluator for a reader.
 
     Example:
-        >>> held_out_label("val/shapes/accuracy")
-        'held out: shapes'
+        >>> held_out_label("val/shapes/accuracy"), held_out_label("val/held_out/accuracy")
+        ('held out: shapes', 'held out')
     """
-    return "held out: " + (name.split("/", 1)[1].rsplit("/", 1)[0] if name.count("/") > 1 else name)
+    evaluator = "/".join(name.split("/")[1:-1]).replace("_", " ")
+    return "held out" if evaluator in ("", "held out") else f"held out: {evaluator}"
 
 
-def _held_out_points(run: Run, name: str) -> list[Point]:
-    """Add the measurements around the training to those within it.
-
-    A validation before the training is logged like one after the first step; where it says the same as the
-    warm start it is that one.
-    """
+def _points(run: Run, name: str) -> list[Point]:
+    """Add the measurements around the training to those within it."""
     points = dict(run.metrics.get(name, {}))
-    before, after = _results(run, "warm_start").get(name), _results(run, "final").get(name)
-    if before is not None:
-        if points.get(1) == before:
-            del points[1]
-        points[0] = before
-    if after is not None:
-        points[run.last_step] = after
+    for when, step in (("warm_start", 0), ("final", run.last_step)):
+        if name in _results(run, when):
+            points[step] = _results(run, when)[name]
     return sorted(points.items())
 
 

@@ -59,7 +59,7 @@ class Run:
         typed = Path(program).name
         if typed == "__main__.py":
             typed = "python -m rlsd_lightning"
-        return " ".join([typed, shlex.join(arguments)]).strip()
+        return " ".join([typed, shlex.join(arguments).removeprefix("command=")]).strip()
 
     @property
     def last_step(self) -> int:

@@ -21,39 +21,23 @@ def read_metrics(paths: Iterable[Path]) -> dict[str, Points]:
     Returns:
         Points by metric name.
     """
-    logged: dict[str, Points] = {}
+    metrics: dict[str, Points] = {}
     for path in sorted(paths, key=_natural):
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
             for row in csv.DictReader(file):
-                _add_row(logged, row)
-    return _by_step(logged)
+                _add_row(metrics, row)
+    return metrics
 
 
-def _add_row(logged: dict[str, Points], row: dict[str, Any]) -> None:
-    """Add one line of a metrics.csv, whose step column counts the updates before the present one."""
-    done = _number(row.get("step"))
-    if done is None:
+def _add_row(metrics: dict[str, Points], row: dict[str, Any]) -> None:
+    """Add one line of a metrics.csv, whose step column counts the updates up to what it says."""
+    step = _number(row.get("step"))
+    if step is None:
         return
     for name, text in row.items():
         value = _number(text)
         if value is not None and name not in ("step", "epoch"):
-            logged.setdefault(name, {})[int(done)] = value
-
-
-def _by_step(logged: dict[str, Points]) -> dict[str, Points]:
-    """Count from 1, the first update: what is logged with n updates before it belongs to step n + 1.
-
-    Only an evaluation after the last update has no update of its own: it belongs to step n.
-    """
-    training = [max(points) for name, points in logged.items() if not is_evaluation(name)]
-    last = max(training, default=-1)
-    return {
-        name: {
-            done + (not is_evaluation(name) or done <= last): value
-            for done, value in points.items()
-        }
-        for name, points in logged.items()
-    }
+            metrics.setdefault(name, {})[int(step)] = value
 
 
 def is_evaluation(name: str) -> bool:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
-
 from rlsd_lightning.callbacks.progress import RLSDProgressBar
 
 STEPS, MICRO_BATCHES = 5, 3
@@ -77,7 +76,7 @@ def test_a_log_file_gets_whole_lines_every_few_steps(tmp_path, capsys):
         "step 2/5",
         "step 4/5",
         "step 5/5",
-        "step 5: val/shapes/accuracy 0.750",
+        "step 5: shapes/accuracy 0.75",
     ]
     assert "step 4/5  reward 0.400  acc 50%  lambda 0.25  clip 3.1%  tok/s 1,234  " in lines[2]
     assert "s/step  0:00 left" in lines[2]
@@ -94,7 +93,7 @@ def test_a_terminal_gets_a_bar_that_counts_optimizer_steps(tmp_path, monkeypatch
     assert "15/15" not in shown
     assert "reward=0.500, acc=50%, lambda=0.25, clip=3.1%, tok/s=1,234" in shown
     assert "v_num" not in shown
-    assert "step 5: val/shapes/accuracy 0.750" in shown
+    assert "step 5: shapes/accuracy 0.75" in shown
 
 
 def test_a_resumed_run_goes_on_counting(tmp_path, capsys):
@@ -106,9 +105,23 @@ def test_a_resumed_run_goes_on_counting(tmp_path, capsys):
     assert [line.split("  ")[0] for line in lines] == [
         "step 4/5",
         "step 5/5",
-        "step 5: val/shapes/accuracy 0.750",
+        "step 5: shapes/accuracy 0.75",
     ]
     assert bar.train_progress_bar.initial == 3
+
+
+def test_evaluations_around_the_training_are_said_if_they_are_logged(tmp_path, capsys):
+    loader = torch.utils.data.DataLoader(range(2))
+    for logger in (CSVLogger(tmp_path), False):
+        trainer = Trainer(
+            default_root_dir=tmp_path,
+            callbacks=[RLSDProgressBar()],
+            accelerator="cpu",
+            logger=logger,
+            enable_model_summary=False,
+        )
+        trainer.validate(Logging(), loader, verbose=False)
+    assert lines_of(capsys.readouterr().out) == ["step 0: shapes/accuracy 0.75"]
 
 
 def test_other_ranks_are_silent(tmp_path, capsys):

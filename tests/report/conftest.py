@@ -41,7 +41,7 @@ def build_run(run_dir, steps=STEPS, seed=0):
 
 def summary(steps):
     return {
-        "command": ["/somewhere/rlsd_lightning/__main__.py", "fit", "credit=rlsd"],
+        "command": ["/somewhere/rlsd_lightning/__main__.py", "command=fit", "credit=rlsd"],
         "started": 1769860800.0,
         "seconds": 192.4,
         "finished": True,
@@ -61,7 +61,7 @@ def summary(steps):
 
 
 def write_metrics(path, first, last, rng):
-    """Rows as Lightning writes them: `step` counts the updates before the present one."""
+    """Rows as the module logs them: `step` is 1 for the first update, 0 for an evaluation before it."""
     rows = [{"step": 0, "epoch": 0, **summary(last)["warm_start"]}]
     for done in range(first, last):
         learnt = 0.27 + 0.6 / (1 + math.exp(-(done - 28) / 12))
@@ -78,7 +78,7 @@ def write_metrics(path, first, last, rng):
         times = {f"time/{name}_s": value * (1 + abs(noise(0.06))) for name, value in phases.items()}
         rows.append(
             {
-                "step": done,
+                "step": done + 1,
                 "epoch": 0,
                 "rollout/reward_mean": 0.1 + 0.9 * accuracy,
                 "rollout/accuracy": accuracy,
@@ -111,7 +111,7 @@ def write_metrics(path, first, last, rng):
                 "val/shapes/accuracy": learnt + noise(0.01),
                 "val/shapes/leakage": max(0, noise(0.006)),
             }
-            rows.append({"step": done, "epoch": 0, **held_out})
+            rows.append({"step": done + 1, "epoch": 0, **held_out})
     rows.append({"step": last, "epoch": 0, **summary(last)["final"]})
     path.parent.mkdir(parents=True, exist_ok=True)
     names = sorted({name for row in rows for name in row})

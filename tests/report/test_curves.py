@@ -21,17 +21,6 @@ def test_held_out_accuracy_goes_from_the_warm_start_to_the_final_evaluation():
     assert headline(run) == "Held-out accuracy rose from 25.0% to 75.0%"
 
 
-def test_a_validation_before_the_training_is_not_one_after_its_first_step():
-    run = run_with({HELD_OUT: {1: 0.25, 2: 0.5}}, warm_start={HELD_OUT: 0.25})
-    assert held_out_series(run, "accuracy")[0].points == [(0, 0.25), (2, 0.5)]
-    after_first_step = run_with({HELD_OUT: {1: 0.3, 2: 0.5}}, warm_start={HELD_OUT: 0.25})
-    assert held_out_series(after_first_step, "accuracy")[0].points == [
-        (0, 0.25),
-        (1, 0.3),
-        (2, 0.5),
-    ]
-
-
 def test_a_loss_of_accuracy_is_called_one():
     assert (
         headline(run_with({HELD_OUT: {1: 0.5, 9: 0.4}}))

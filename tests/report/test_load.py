@@ -17,37 +17,21 @@ def write_rows(path, *rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_a_step_in_the_log_counts_the_updates_before_it(tmp_path):
-    write_csv(tmp_path / "metrics/version_0/metrics.csv", "a,step\n0.5,0\n0.75,1\n")
+def test_training_and_evaluations_lie_on_one_axis_of_steps(tmp_path):
+    text = "epoch,rollout/accuracy,step,val/x/accuracy\n0,,0,0.2\n0,0.5,1,\n0,,1,0.25\n0,0.75,2,\n"
+    write_csv(tmp_path / "metrics/version_0/metrics.csv", text)
     run = load_run(tmp_path)
-    assert run.metrics == {"a": {1: 0.5, 2: 0.75}}
+    assert run.metrics == {
+        "rollout/accuracy": {1: 0.5, 2: 0.75},
+        "val/x/accuracy": {0: 0.2, 1: 0.25},
+    }
     assert run.last_step == 2
 
 
 def test_after_a_resume_the_later_version_wins_and_ten_is_later_than_two(tmp_path):
-    write_csv(tmp_path / "metrics/version_2/metrics.csv", "a,step\n1,0\n2,1\n3,2\n")
-    write_csv(tmp_path / "metrics/version_10/metrics.csv", "a,step\n20,1\n")
+    write_csv(tmp_path / "metrics/version_2/metrics.csv", "a,step\n1,1\n2,2\n3,3\n")
+    write_csv(tmp_path / "metrics/version_10/metrics.csv", "a,step\n20,2\n")
     assert load_run(tmp_path).metrics["a"] == {1: 1, 2: 20, 3: 3}
-
-
-def test_training_and_validation_rows_of_a_step_are_one(tmp_path):
-    text = "epoch,rollout/accuracy,step,val/x/accuracy\n0,0.5,0,\n0,,0,0.25\n"
-    write_csv(tmp_path / "metrics/version_0/metrics.csv", text)
-    assert load_run(tmp_path).metrics == {"rollout/accuracy": {1: 0.5}, "val/x/accuracy": {1: 0.25}}
-
-
-def test_an_evaluation_after_the_last_update_belongs_to_it(tmp_path):
-    text = "rollout/accuracy,step,val/x/accuracy\n0.5,0,\n0.6,1,\n,1,0.25\n,2,0.75\n"
-    write_csv(tmp_path / "metrics/version_0/metrics.csv", text)
-    run = load_run(tmp_path)
-    assert run.metrics["rollout/accuracy"] == {1: 0.5, 2: 0.6}
-    assert run.metrics["val/x/accuracy"] == {2: 0.75}
-    assert run.last_step == 2
-
-
-def test_an_evaluation_before_any_update_belongs_to_step_0(tmp_path):
-    write_csv(tmp_path / "metrics/version_0/metrics.csv", "step,val/x/accuracy\n0,0.25\n")
-    assert load_run(tmp_path).metrics == {"val/x/accuracy": {0: 0.25}}
 
 
 def test_an_empty_folder_is_all_notes(tmp_path):
@@ -57,7 +41,7 @@ def test_an_empty_folder_is_all_notes(tmp_path):
 
 
 def test_what_a_killed_run_wrote_half_is_left_out_and_said(tmp_path):
-    write_csv(tmp_path / "metrics/version_0/metrics.csv", "a,b,step\n1,2,0\n3,")
+    write_csv(tmp_path / "metrics/version_0/metrics.csv", "a,b,step\n1,2,1\n3,")
     write_rows(tmp_path / "rollouts/step_00000001.jsonl", {"credit": [1.0]})
     with (tmp_path / "rollouts/step_00000001.jsonl").open("a") as file:
         file.write('{"credit": [1.')
