@@ -102,10 +102,7 @@ def _marked(problem: Problem) -> Problem:
 def _render(view: str, template: Template, problem: Problem, variables: dict[str, object]) -> str:
     try:
         return template.render(variables)
-    except (
-        TemplateError,
-        TypeError,
-    ) as error:  # undefined, of the wrong type, or refused by the sandbox
+    except (TemplateError, TypeError) as error:  # undefined, wrong type, or refused by the sandbox
         raise ValueError(
             f"{name_problem(problem)}: prompt.{view} cannot be rendered ({error}). "
             "Needed: what the template shows must be in every row. Add it, or test it with `is defined`."

@@ -45,7 +45,7 @@ def test_a_kind_can_be_the_same_for_every_row():
     problem = read({**ROW, "kind": "other"}, {"kind": {"constant": "math"}})
     assert problem.kind == "math"
     assert problem.extra == {"kind": "other"}
-    with pytest.raises(ValueError, match=r"data\.columns\.kind is .*kind: {constant: math}"):
+    with pytest.raises(ValueError, match=r"columns\.kind is .*kind: {constant: math}"):
         parse_columns({"kind": {"const": "math"}})
 
 
@@ -80,7 +80,7 @@ def test_answers_that_are_no_text_are_written_as_the_file_has_them(value, text):
         ({"images": [""]}, r"has an image of type str"),
         ({"images": [None]}, r"has an image of type NoneType"),
         ({"images": {"bytes": None, "path": None}}, r"has an image of type dict"),
-        ({"images": "gone.png"}, r"relative image path gone\.png; set data\.image_root"),
+        ({"images": "gone.png"}, r"relative image path gone\.png; set image_root"),
         (
             {"images": "/nowhere/gone.png"},
             r"names the image /nowhere/gone\.png, which does not exist",
@@ -132,7 +132,7 @@ def test_placeholders_that_match_the_images_stay_in_the_question():
 
 def test_a_misspelt_field_is_refused_with_a_suggestion():
     with pytest.raises(
-        ValueError, match=r"data\.columns has the key 'refrence'.*Did you mean reference\?"
+        ValueError, match=r"columns has the key 'refrence'.*Did you mean reference\?"
     ):
         parse_columns({"refrence": "trace"})
     assert parse_columns(None) == Columns()

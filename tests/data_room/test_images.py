@@ -164,12 +164,8 @@ def test_other_types_are_refused(source):
 
 def test_the_key_tells_shapes_and_modes_apart():
     pixels = bytes(range(12))
-    keys = {
-        image_key(Image.frombytes("RGB", (4, 1), pixels)),
-        image_key(Image.frombytes("RGB", (2, 2), pixels)),
-        image_key(Image.frombytes("L", (4, 3), pixels)),
-    }
-    assert len(keys) == 3
+    shapes = [("RGB", (4, 1)), ("RGB", (2, 2)), ("L", (4, 3)), ("RGBA", (3, 1)), ("CMYK", (3, 1))]
+    assert len({image_key(Image.frombytes(mode, size, pixels)) for mode, size in shapes}) == 5
 
 
 def test_an_image_that_was_handed_over_stays_open(tmp_path):

@@ -29,14 +29,14 @@ def test_problems_come_in_the_order_of_the_file(tmp_path):
 
 
 def test_bad_rows_are_reported_together_with_file_and_line(tmp_path):
-    with pytest.raises(ValueError, match=r"3 of 5 rows of .*train.jsonl cannot be used") as caught:
+    with pytest.raises(ValueError, match=r"train\.jsonl: 3 of 5 rows cannot be used") as caught:
         ProblemDataset(write_rows(tmp_path, BAD))
     lines = str(caught.value).splitlines()
     assert [line.split(": ")[0] for line in lines[1:4]] == [f"  train.jsonl:{n}" for n in (2, 3, 4)]
     assert "has no answer" in lines[1]
     assert "is not JSON" in lines[2]
     assert "gone.png, which does not exist" in lines[3]
-    assert "set data.on_bad_row=skip" in lines[4]
+    assert "set on_bad_row=skip" in lines[4]
 
 
 def test_ten_bad_rows_are_listed_and_the_others_counted(tmp_path):
@@ -97,7 +97,7 @@ def test_a_needed_reference_that_is_missing_names_the_setting(tmp_path):
     path = write_rows(tmp_path, [row(0), row(1, reference="")])
     with pytest.raises(
         ValueError,
-        match=r"train.jsonl:2: has no reference \(column 'reference'\), which data.require_reference",
+        match=r"train.jsonl:2: has no reference \(column 'reference'\), which require_reference",
     ):
         ProblemDataset(path, require_reference=True)
     assert ProblemDataset(path)[1].reference is None
@@ -113,9 +113,7 @@ def test_limit_looks_at_the_first_rows_only(tmp_path):
 
 def test_a_mapped_column_that_no_row_has_is_an_error(tmp_path):
     path = write_rows(tmp_path, [row(0, image=None, trace="Count."), row(1, image="x")])
-    with pytest.raises(
-        ValueError, match=r"data.columns.reference is 'tracee', .*Did you mean trace\?"
-    ):
+    with pytest.raises(ValueError, match=r"columns.reference is 'tracee', .*Did you mean trace\?"):
         ProblemDataset(path, columns={"reference": "tracee"})
 
 
@@ -123,8 +121,8 @@ def test_a_default_column_that_is_absent_warns_of_a_near_name(tmp_path, caplog):
     path = write_rows(tmp_path, [row(0, image="not mapped")])
     with caplog.at_level(logging.WARNING):
         ProblemDataset(path)
-    assert "no row of" in caplog.text
-    assert "Set data.columns.images=image" in caplog.text
+    assert "no row has the column 'images'" in caplog.text
+    assert "Set columns.images=image" in caplog.text
     caplog.clear()
     ProblemDataset(path, columns={"images": None})
     assert caplog.text == ""
@@ -132,7 +130,7 @@ def test_a_default_column_that_is_absent_warns_of_a_near_name(tmp_path, caplog):
 
 @pytest.mark.parametrize("settings", [{"on_bad_row": "ignore"}, {"limit": 0}])
 def test_meaningless_settings_are_refused(tmp_path, settings):
-    with pytest.raises(ValueError, match=rf"data\.{next(iter(settings))} is"):
+    with pytest.raises(ValueError, match=rf"data set: {next(iter(settings))} is"):
         ProblemDataset(write_rows(tmp_path, [row(0)]), **settings)
 
 
@@ -174,7 +172,7 @@ def test_a_stream_counts_bad_rows_and_resumes_after_any_problem(stream_path):
 
 def test_a_stream_stops_at_a_bad_row_unless_told_otherwise(stream_path):
     with pytest.raises(
-        ValueError, match=r"a row of .* cannot be used:\n  bad.parquet\[0\]: has no answer"
+        ValueError, match=r"a row cannot be used:\n  bad.parquet\[0\]: has no answer"
     ):
         next(StreamingProblems(stream_path).iterate())
 

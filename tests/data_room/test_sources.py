@@ -113,15 +113,15 @@ def test_only_parquet_files_can_be_globbed(tmp_path):
 
 def test_settings_without_effect_are_refused(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", '{"n": 1}\n')
-    with pytest.raises(ValueError, match=r"data\.split=train: has no effect on .*a\.jsonl"):
+    with pytest.raises(ValueError, match=r"split=train: has no effect on .*a\.jsonl"):
         open_source(str(path), split="train")
-    with pytest.raises(ValueError, match=r"data\.revision=v1: has no effect"):
+    with pytest.raises(ValueError, match=r"revision=v1: has no effect"):
         open_source(str(path), revision="v1")
 
 
 def test_a_local_text_file_is_not_streamed(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", '{"n": 1}\n')
-    with pytest.raises(ValueError, match=r"data\.streaming is true.*Set data\.streaming=false"):
+    with pytest.raises(ValueError, match=r"a\.jsonl cannot be streamed.*ProblemDataset"):
         open_stream(str(path))
 
 

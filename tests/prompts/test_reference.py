@@ -68,7 +68,9 @@ def test_every_cut_reference_keeps_its_budget(tokenizer):
 @pytest.mark.parametrize("guess", [-5, 0, 1, 36, 37, 38, 99, 500])
 @pytest.mark.parametrize("largest", [0, 1, 37, 99])
 def test_the_largest_fit_is_found_whatever_the_guess(guess, largest):
-    assert largest_fit(lambda number: number <= largest, 100, guess) == largest
+    asked = []
+    assert largest_fit(lambda n: asked.append(n) or n <= largest, 100, guess) == largest
+    assert all(0 < number < 100 for number in asked)  # 0 fits and 100 does not: no need to ask
 
 
 def test_an_exact_guess_costs_two_questions():
