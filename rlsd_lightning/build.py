@@ -18,6 +18,7 @@ from rlsd_lightning.data import StreamingProblems
 from rlsd_lightning.data.datamodule import RolloutDataModule
 from rlsd_lightning.data.rollouts import RolloutCollector
 from rlsd_lightning.data.supply import IndexedSupply, ProblemSupply, StreamSupply
+from rlsd_lightning.interfaces import ChecksProblems, ScheduledCredit
 from rlsd_lightning.models import load_reader
 from rlsd_lightning.module import RLSDModule
 from rlsd_lightning.prompts import PromptEncoder, PromptTooLongError, filter_overlong
@@ -50,7 +51,7 @@ def build_training(cfg: DictConfig) -> Parts:
     _prepare(cfg)
     encoder = _encoder(cfg)
     credit, verifier = instantiate(cfg.credit), instantiate(cfg.verifier)
-    supply, num_problems, skipped, num_overlong = _supply(cfg, encoder, verifier)
+    supply, num_problems, skipped, num_overlong = _supply(cfg, encoder, credit, verifier)
     parts = _parts(cfg, encoder, credit, verifier, supply)
     return Parts(
         **parts, num_train_problems=num_problems, skipped_rows=skipped, num_overlong=num_overlong
@@ -122,16 +123,22 @@ def _parts(
 
 
 def _supply(
-    cfg: DictConfig, encoder: PromptEncoder, verifier: Any
+    cfg: DictConfig, encoder: PromptEncoder, credit: Any, verifier: Any
 ) -> tuple[ProblemSupply, int | None, list[tuple[str, str]], int]:
     """Return the training problems by step, their number, the bad rows, and how many prompts were too long."""
-    problems = instantiate(cfg.data.train)
+    with_teacher = isinstance(credit, ScheduledCredit)
+    needs_solution = with_teacher and encoder.template.reference != "answer"
+    problems = instantiate(cfg.data.train, require_reference=needs_solution)
     per_step = cfg.rollout.problems_per_step
     if isinstance(problems, StreamingProblems):
         accepts = _fits(encoder, cfg.data.on_overlong)
         return StreamSupply(problems.iterate, per_step, accepts), None, problems.skipped, 0
-    kept, dropped = filter_overlong(problems, encoder, cfg.data.on_overlong)
+    kept, dropped = filter_overlong(
+        problems, encoder, cfg.data.on_overlong, with_teacher=with_teacher
+    )
     usable = Subset(problems, kept)
+    if isinstance(verifier, ChecksProblems):
+        verifier.check(usable[i] for i in range(len(usable)))
     check_gold(verifier, usable, cfg.verify_gold_problems)
     supply = IndexedSupply(usable, per_step, cfg.data.shuffle, cfg.seed)
     return supply, len(usable), problems.skipped, len(dropped)

@@ -27,6 +27,15 @@ class Verifier(Protocol):
 
 
 @runtime_checkable
+class ChecksProblems(Protocol):
+    """A verifier that can say before training which problems it could not judge."""
+
+    def check(self, problems: Iterable[Problem]) -> None:
+        """Raise a ValueError that names the problems it has no way to judge."""
+        ...
+
+
+@runtime_checkable
 class RolloutEngine(Protocol):
     """Samples completions from weights it is given or shares; lives for the whole run.
 
