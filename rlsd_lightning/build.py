@@ -131,7 +131,7 @@ def _supply(
     problems = instantiate(cfg.data.train, require_reference=needs_solution)
     per_step = cfg.rollout.problems_per_step
     if isinstance(problems, StreamingProblems):
-        accepts = _fits(encoder, cfg.data.on_overlong)
+        accepts = _fits(encoder, cfg.data.on_overlong, with_teacher)
         return StreamSupply(problems.iterate, per_step, accepts), None, problems.skipped, 0
     kept, dropped = filter_overlong(
         problems, encoder, cfg.data.on_overlong, with_teacher=with_teacher
@@ -144,12 +144,14 @@ def _supply(
     return supply, len(usable), problems.skipped, len(dropped)
 
 
-def _fits(encoder: PromptEncoder, on_overlong: str) -> Callable[[Problem], bool]:
+def _fits(
+    encoder: PromptEncoder, on_overlong: str, with_teacher: bool
+) -> Callable[[Problem], bool]:
     """Say of each problem of a stream whether its prompt fits; an error if too long ones are errors."""
 
     def fits(problem: Problem) -> bool:
         try:
-            encoder.student(problem)
+            encoder.check(problem, with_teacher=with_teacher)
         except PromptTooLongError as error:
             if on_overlong == "error":
                 raise
