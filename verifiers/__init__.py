@@ -1,1 +1,16 @@
-"""TODO."""
+"""Verifiers: each judges one response to one problem (rlsd_lightning.interfaces.Verifier).
+
+One idea per file, constructor keywords only, `verify(problem, response) -> Verdict`. Model text is data: no verifier
+raises on it, evaluates it, or takes long over it.
+
+    math             equal as mathematics (Math-Verify)
+    numeric          one number, with a tolerance
+    multiple_choice  one option of several
+    text             equal words: exactly, by letters and digits, or as question answering counts them
+    answer_format    thought and answer stand between their tags
+    weighted_sum     several of these, each with a weight
+    by_kind          sends each problem to the verifier of its kind
+
+Shared by them: extraction (where the answer stands in a response), verdicts (how a verdict is worded), numerals (how
+people write numbers), magnitude and deadline (what keeps `math` from hanging).
+"""
