@@ -18,6 +18,7 @@ from contextlib import contextmanager
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -25,6 +26,7 @@ from omegaconf import DictConfig
 import rlsd_lightning
 from rlsd_lightning.config import COMMANDS, ConfigError
 from rlsd_lightning.overrides import override_faults
+from rlsd_lightning.run_folder import SWEEP_JOB
 from rlsd_lightning.spelling import did_you_mean
 
 CONFIG_NAME = "main"
@@ -140,7 +142,9 @@ def _own_process_state() -> Iterator[None]:
         if os.environ.get("LOCAL_RANK", "0") != "0":
             logging.getLogger().setLevel(logging.WARNING)  # rank zero says it once
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            sys.argv[1:] = _relaunch_arguments(get_args_parser().parse_args(arguments))
+            args = get_args_parser().parse_args(arguments)
+            sys.argv[1:] = _relaunch_arguments(args)
+            os.environ[SWEEP_JOB] = _name_of_job(args.overrides)
         try:
             yield
         finally:
@@ -162,6 +166,25 @@ def _relaunch_arguments(args: argparse.Namespace) -> list[str]:
         *overrides.task,
         *(o for o in overrides.hydra if not o.startswith("hydra.mode=")),
     ]
+
+
+def _name_of_job(sweep: list[str]) -> str:
+    """Return the overrides in which this job differs from the others of its sweep, such as credit=grpo.
+
+    Args:
+        sweep: the overrides of the whole sweep.
+    """
+    parser = OverridesParser.create()
+    swept = {
+        parsed.key_or_group
+        for parsed in parser.parse_overrides(sweep)
+        if parsed.is_sweep_override()
+    }
+    mine = HydraConfig.get().overrides.task
+    chosen = [text for text in mine if parser.parse_override(text).key_or_group in swept]
+    return ",".join(
+        chosen or mine
+    )  # a sweep that a yaml asks for names nothing on the command line
 
 
 def _leave_process_group() -> None:

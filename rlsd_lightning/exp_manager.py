@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from rlsd_lightning import checkpoints, run_folder
@@ -141,16 +139,10 @@ def is_rank_zero() -> bool:
 
 
 def _root(cfg: DictConfig) -> Path:
-    """Return exp_dir/name; in a sweep every job has its own folder below it, named after its overrides."""
+    """Return exp_dir/name; in a sweep every job has its own folder below it, named after what is swept."""
     root = Path(cfg.exp_manager.exp_dir, cfg.exp_manager.name).absolute()
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
-        return root
-    overrides = [
-        o
-        for o in HydraConfig.get().overrides.task
-        if not o.startswith(("command=", "exp_manager."))
-    ]
-    return root / run_folder.safe_name(",".join(overrides))
+    job = os.environ.get(run_folder.SWEEP_JOB)
+    return root / run_folder.safe_name(job) if job else root
 
 
 def _shared_version(cfg: DictConfig) -> str | None:

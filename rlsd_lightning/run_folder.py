@@ -17,6 +17,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 log = logging.getLogger(__name__)
 
 CONFIG, FINISHED = "config.yaml", "finished"
+SWEEP_JOB = "RLSD_SWEEP_JOB"
+"""The environment variable with which the command line names a job of a sweep, such as credit=grpo."""
 
 HARMLESS = (
     "command",

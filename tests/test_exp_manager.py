@@ -13,8 +13,6 @@ from pathlib import Path
 import lightning
 import pytest
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from rlsd_lightning import exp_manager, run_folder
@@ -36,6 +34,7 @@ def _one_process(monkeypatch):
         "SLURM_PROCID",
         "SLURM_JOB_ID",
         "TORCHELASTIC_RUN_ID",
+        "RLSD_SWEEP_JOB",
     ):
         monkeypatch.delenv(name, raising=False)
     for name in ("RLSD_RUN_DIR", "RLSD_RESUME_FROM"):
@@ -124,8 +123,11 @@ def test_an_older_unfinished_run_of_the_same_settings_is_found_behind_a_newer_on
 
 def test_version_10_is_newer_than_version_9(cfg, tmp_path):
     for number in (9, 10):
-        (tmp_path / "default" / f"version_{number}").mkdir(parents=True)
-    assert setup_run(cfg).dir.name == "version_11"
+        folder = tmp_path / "default" / f"version_{number}"
+        folder.mkdir(parents=True)
+        run_folder.write_config(cfg, folder)
+    assert setup_run(again(cfg)).dir.name == "version_10"
+    assert setup_run(again(cfg, seed=2)).dir.name == "version_11"
 
 
 def test_without_resume_every_start_is_a_new_run(cfg):
@@ -288,26 +290,13 @@ def test_only_the_first_rank_writes(cfg, monkeypatch, tmp_path):
     assert list(tmp_path.rglob("*")) == []
 
 
-@pytest.fixture
-def sweep_job():
-    """Sets what Hydra knows of the running job, as in a sweep."""
-    before = HydraConfig.instance().cfg
-
-    def start(*overrides: str) -> None:
-        hydra = {"mode": RunMode.MULTIRUN, "overrides": {"task": list(overrides)}}
-        HydraConfig.instance().cfg = OmegaConf.create({"hydra": hydra})
-
-    yield start
-    HydraConfig.instance().cfg = before
-
-
-def test_every_job_of_a_sweep_has_a_folder_named_after_its_overrides(cfg, tmp_path, sweep_job):
-    sweep_job("command=fit", "credit=grpo", "seed=2")
+def test_every_job_of_a_sweep_has_a_folder_named_after_what_is_swept(cfg, tmp_path, monkeypatch):
+    monkeypatch.setenv("RLSD_SWEEP_JOB", "credit=grpo,seed=2")
     assert setup_run(cfg).dir == tmp_path / "default" / "credit=grpo,seed=2" / "version_0"
-    sweep_job("command=fit", "credit=rlsd", "seed=2", "exp_manager.version=a")
+    monkeypatch.setenv("RLSD_SWEEP_JOB", "data.train.path=/data/a.jsonl")
     assert (
         setup_run(again(cfg, exp_manager__version="a")).dir
-        == tmp_path / "default" / "credit=rlsd,seed=2" / "a"
+        == tmp_path / "default" / "data.train.path=_data_a.jsonl" / "a"
     )
 
 

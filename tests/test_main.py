@@ -219,9 +219,19 @@ def test_the_other_ranks_of_a_sweeps_job_run_that_job_alone():
     )
     with _own_process_state():
         read = what_a_rank_reads()
+        assert os.environ["RLSD_SWEEP_JOB"] == "credit=grpo,seed=2"
     assert read[:5] == ["--config-dir", "mine", "command=fit", "credit=grpo", "seed=2"]
     assert "--multirun" not in read
     assert "--multirun" in sys.argv
+
+
+def test_a_job_of_a_sweep_is_named_after_what_is_swept_and_nothing_else():
+    as_job("fit", "--multirun", "credit=grpo", "seed=2", "rollout.group_size=4")
+    sys.argv[1:] = command_line(
+        ["fit", "--multirun", "credit=rlsd,grpo", "seed=2", "rollout.group_size=4"]
+    )
+    with _own_process_state():
+        assert os.environ["RLSD_SWEEP_JOB"] == "credit=grpo"
 
 
 def test_a_job_of_a_sweep_leaves_nothing_behind_for_the_next(monkeypatch):
