@@ -41,11 +41,11 @@ def measure(
     greedy = _complete(model, processor, views.student, do_sample=False)
     return {
         "count_accuracy": _count_accuracy(model, processor, views),
-        "student_greedy_accuracy": _accuracy(greedy, puzzles),
-        "student_sampled_accuracy": _accuracy(sampled, puzzles),
-        "student_citing_fraction": _citing_fraction(sampled),
-        "teacher_sampled_accuracy": _accuracy(told, puzzles),
-        "teacher_citing_fraction": _citing_fraction(told),
+        "student_greedy_accuracy": accuracy(greedy, puzzles),
+        "student_sampled_accuracy": accuracy(sampled, puzzles),
+        "student_citing_fraction": citing_fraction(sampled),
+        "teacher_sampled_accuracy": accuracy(told, puzzles),
+        "teacher_citing_fraction": citing_fraction(told),
     }
 
 
@@ -70,10 +70,17 @@ def _count_accuracy(
     return right.float().mean().item()
 
 
-def _accuracy(texts: Sequence[str], puzzles: Sequence[Puzzle]) -> float:
+def accuracy(texts: Sequence[str], puzzles: Sequence[Puzzle]) -> float:
+    """Fraction of texts that end in the right answer to their puzzle."""
     answers = [f"<answer>{sum(puzzle.counts)}</answer>" for puzzle in puzzles]
     return sum(map(str.endswith, texts, answers)) / len(puzzles)
 
 
-def _citing_fraction(texts: Sequence[str]) -> float:
+def citing_fraction(texts: Sequence[str]) -> float:
+    """Fraction of texts that speak of a reference.
+
+    Example:
+        >>> citing_fraction(["<thought>reference</thought>", "<thought>red1</thought>"])
+        0.5
+    """
     return sum("reference" in text for text in texts) / len(texts)

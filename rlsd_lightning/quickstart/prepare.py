@@ -24,9 +24,8 @@ from rlsd_lightning.quickstart.warmup import Recipe, warm_up
 log = logging.getLogger(__name__)
 
 RECORD = Path("warm") / "quickstart.json"
-_PARTS = ("data/train.jsonl", "data/test.jsonl", "warm/config.json", "warm/model.safetensors")
+_PARTS = ("data/train.jsonl", "data/test.jsonl", "warm/model.safetensors", str(RECORD))
 _SPARSE_FRACTION = 0.4
-_NUM_SPARSE, _NUM_FULL, _NUM_HELD_OUT = 1000, 3000, 256
 _VERSION = 1  # raise it when the same settings would give other data or other weights
 
 
@@ -37,7 +36,7 @@ def prepare(
     seed: int = 1,
     num_colours: int = 4,
     num_counted: int = 3,
-    **recipe: Any,
+    recipe: Recipe | None = None,
 ) -> Path:
     """Make `folder/data` and `folder/warm` unless they are already there.
 
@@ -50,14 +49,19 @@ def prepare(
         seed: of the drawings, the initial weights and the warm start.
         num_colours: how many colours the grids show (at most 6).
         num_counted: how many of them a question asks for.
-        recipe: fields of `warmup.Recipe`.
+        recipe: of the warm start; None for the measured one.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: the folder holds something else, or was made with other settings.
+        ValueError: a number is out of range, or the folder holds something else, a part of a quickstart, or one made with other settings.
     """
+    for name, number in {"num_train": num_train, "num_test": num_test}.items():
+        if number < 1:
+            raise ValueError(
+                f"prepare.{name} is {number}. Needed is 1 or more problems. Correct it."
+            )
     folder = Path(folder).absolute()
     settings = {
         "version": _VERSION,
@@ -66,7 +70,7 @@ def prepare(
         "seed": seed,
         "num_colours": num_colours,
         "num_counted": num_counted,
-        "recipe": dataclasses.asdict(Recipe(**recipe)),
+        "recipe": dataclasses.asdict(recipe or Recipe()),
     }
     if _is_complete(folder, settings):
         return folder
@@ -78,50 +82,43 @@ def prepare(
 
 
 def _is_complete(folder: Path, settings: dict[str, Any]) -> bool:
-    """Whether the folder was finished with these settings; one that was finished with others is refused."""
-    if not (folder / RECORD).is_file() or not all((folder / part).is_file() for part in _PARTS):
+    """Whether the folder is there; one that is not this quickstart is refused, never overwritten."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
-    made_with = json.loads((folder / RECORD).read_text())["settings"]
-    if made_with != settings:
-        changed = [name for name in settings if made_with.get(name) != settings[name]]
+    missing = [part for part in _PARTS if not (folder / part).is_file()]
+    if missing:
         raise ValueError(
-            f"prepare.folder {folder} was made with other settings: {', '.join(changed)} differ. A folder holds one "
-            "quickstart. Set prepare.folder to a new one, or delete this one to have it made again."
+            f"prepare.folder {folder} is not empty, but lacks {', '.join(missing)}. Needed is a new folder, an empty "
+            "one or a complete quickstart. Set prepare.folder to another one, or delete this one."
+        )
+    made_with = json.loads((folder / RECORD).read_text())["settings"]
+    changed = [name for name in settings if made_with.get(name) != settings[name]]
+    if changed:
+        raise ValueError(
+            f"prepare.folder {folder} was made with another {', '.join(changed)}. A folder holds one quickstart. "
+            "Set prepare.folder to a new one, or delete this one to have it made again."
         )
     return True
 
 
 def _make(folder: Path, settings: dict[str, Any]) -> None:
-    _refuse_foreign_files(folder)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(
-        partial, ignore_errors=True
-    )  # left by a process that was killed: we hold the lock
     started = time.perf_counter()
-    log.info(
-        "quickstart: drawing the data and warming the model up in %s (once, about a minute)", folder
-    )
+    log.info("quickstart: draws its data and warms its model up in %s (once)", folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    if (
+        partial.exists()
+    ):  # left by a process that was killed: whoever writes holds the lock, as we do
+        shutil.rmtree(partial)
     _write(partial, settings)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    partial.replace(folder)
     log.info("quickstart: made %s in %.0f s", folder, time.perf_counter() - started)
-
-
-def _refuse_foreign_files(folder: Path) -> None:
-    """Raise unless all that stands in the folder is an unfinished quickstart's, which may be deleted."""
-    if not folder.exists():
-        return
-    if not folder.is_dir() or {path.name for path in folder.iterdir()} - {"data", "warm"}:
-        raise ValueError(
-            f"prepare.folder {folder} holds files that are not the quickstart's. Needed is a folder that is empty or "
-            "does not exist. Set prepare.folder to such a one."
-        )
 
 
 def _write(folder: Path, settings: dict[str, Any]) -> None:
     seed, recipe = settings["seed"], Recipe(**settings["recipe"])
     task = (settings["num_colours"], settings["num_counted"])
-    puzzles = draw_puzzles(f"quickstart {seed}", *task)
+    puzzles = draw_puzzles(f"quickstart {seed}", *task)  # one stream: no puzzle is in two places
+    sparse = draw_puzzles(f"sparse {seed}", *task, filled_fraction=_SPARSE_FRACTION)
     test = list(islice(puzzles, settings["num_test"]))
     train = list(islice(puzzles, settings["num_train"]))
     write_dataset(folder / "data", {"train": train, "test": test})
@@ -131,9 +128,9 @@ def _write(folder: Path, settings: dict[str, Any]) -> None:
     figures = warm_up(
         model,
         processor,
-        sparse=list(islice(draw_puzzles(f"sparse {seed}", *task, _SPARSE_FRACTION), _NUM_SPARSE)),
-        full=list(islice(puzzles, _NUM_FULL)),
-        held_out=list(islice(puzzles, _NUM_HELD_OUT)),
+        sparse=list(islice(sparse, recipe.num_sparse)),
+        full=list(islice(puzzles, recipe.num_full)),
+        held_out=list(islice(puzzles, recipe.num_held_out)),
         recipe=recipe,
         seed=seed,
     )

@@ -34,9 +34,15 @@ _RECENT_STEPS = 10
 class Recipe:
     """How the warm start is run; the defaults are those it was measured with."""
 
+    num_sparse: int = 1000
+    """Puzzles with sparse grids."""
+    num_full: int = 3000
+    """Puzzles like those of the data set."""
+    num_held_out: int = 256
+    """Puzzles for the measurements."""
     student_batch: int = 32
     """Demonstrations of the student's view per step."""
-    teacher_batch: int = 8
+    teacher_batch: int = 16
     """Demonstrations of the teacher's view per step."""
     learning_rate: float = 3e-3
     """Peak; reached after lr_warmup_steps, falls to a tenth over the sloppy stage."""
@@ -56,7 +62,7 @@ class Recipe:
     """Probability that a count in a sloppy demonstration is off by one."""
     student_citing_fraction: float = 0.01
     """Sloppy-stage student demonstrations that cite a reference they do not see."""
-    teacher_citing_fraction: float = 0.4
+    teacher_citing_fraction: float = 0.5
     """Teacher demonstrations that cite the reference."""
 
 

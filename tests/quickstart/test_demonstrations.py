@@ -1,0 +1,81 @@
+"""What the model is shown: true, sloppy and citing chains, and where their counts stand."""
+
+import random
+import re
+from itertools import islice
+
+import pytest
+
+from rlsd_lightning.quickstart.demonstrations import Encoder, citing, clean, sloppy
+from rlsd_lightning.quickstart.shapes import Puzzle, Shape, draw_puzzles
+
+GREEN, RED = (Shape(colour, "circle", (0, 0, 0), (2, 2, 10, 10)) for colour in ("green", "red"))
+PUZZLE = Puzzle((GREEN, GREEN, RED, *[None] * 6), ("green", "blue", "red"))  # 2, 0, 1
+PUZZLES = list(islice(draw_puzzles("tests", 6, 5), 200))
+
+
+def counts_of(text):
+    return [int(number) for number in re.findall(r"[a-z](\d+)", text)]
+
+
+def test_clean_and_citing_by_hand():
+    assert clean(PUZZLE) == "<thought>green2 blue0 red1 2+0=2 2+1=3</thought><answer>3</answer>"
+    assert citing(PUZZLE) == "<thought>reference</thought><answer>3</answer>"
+
+
+def test_without_slips_sloppy_is_clean():
+    rng = random.Random(0)
+    assert all(sloppy(puzzle, 0.0, rng) == clean(puzzle) for puzzle in PUZZLES)
+
+
+def test_slips_are_off_by_one_and_never_below_zero():
+    rng = random.Random(0)
+    for puzzle in PUZZLES:
+        counts = counts_of(sloppy(puzzle, 1.0, rng))
+        assert all(abs(a - b) == 1 for a, b in zip(counts, puzzle.counts, strict=True))
+        assert min(counts) >= 0
+
+
+def test_slips_go_downwards_four_times_out_of_five_where_they_can():
+    rng = random.Random(0)
+    steps = [
+        said - true
+        for puzzle in PUZZLES
+        for said, true in zip(counts_of(sloppy(puzzle, 1.0, rng)), puzzle.counts, strict=True)
+        if true > 0
+    ]
+    # About 700 draws: one standard deviation is 0.015.
+    assert sum(step == -1 for step in steps) / len(steps) == pytest.approx(0.8, abs=0.05)
+
+
+def test_slips_are_as_frequent_as_asked():
+    rng = random.Random(0)
+    slips = [
+        said != true
+        for puzzle in PUZZLES
+        for said, true in zip(counts_of(sloppy(puzzle, 0.45, rng)), puzzle.counts, strict=True)
+    ]
+    assert sum(slips) / len(slips) == pytest.approx(0.45, abs=0.05)  # 1,000 draws
+
+
+def test_the_arithmetic_of_sloppy_chains_is_right():
+    rng = random.Random(0)
+    for puzzle in PUZZLES:
+        text = sloppy(puzzle, 0.5, rng)
+        sums = re.findall(r"(\d+)\+(\d+)=(\d+)", text)
+        assert all(int(a) + int(b) == int(total) for a, b, total in sums)
+        assert text.endswith(f"<answer>{sum(counts_of(text))}</answer>")
+
+
+def test_counts_are_found_among_the_tokens(tokenizer):
+    batch = Encoder(tokenizer).encode([clean(PUZZLE), citing(PUZZLE)])
+    assert tokenizer.convert_ids_to_tokens(batch.token_ids[batch.count_mask]) == ["2", "0", "1"]
+    assert not batch.count_mask[1].any()
+
+
+def test_padding_is_masked_and_the_end_token_is_not(tokenizer):
+    batch = Encoder(tokenizer).encode([clean(PUZZLE), citing(PUZZLE)])
+    # citing: <thought> reference </thought> <answer> 3 </answer> <|im_end|>
+    assert batch.mask.sum(1).tolist() == [26, 7]
+    ends = [row[mask][-1].item() for row, mask in zip(batch.token_ids, batch.mask, strict=True)]
+    assert ends == [tokenizer.eos_token_id] * 2

@@ -1,0 +1,177 @@
+"""The drawn task: what is asked, what is drawn, what is written."""
+
+import json
+from itertools import islice
+
+import pytest
+from PIL import Image
+
+from rlsd_lightning.quickstart.shapes import (
+    CELL_PIXELS,
+    CELLS_PER_SIDE,
+    COLOURS,
+    Puzzle,
+    Shape,
+    chain,
+    draw_puzzles,
+    reference,
+    render,
+    write_dataset,
+)
+
+SHORT = {"num_colours": 4, "num_counted": 3}
+LONG = {"num_colours": 6, "num_counted": 5}
+
+
+def draw(number: int, seed: str = "tests", **task) -> list[Puzzle]:
+    return list(islice(draw_puzzles(seed, **(task or SHORT)), number))
+
+
+def nearest_colour(pixel) -> str:
+    def distance(name):
+        return sum((a - b) ** 2 for a, b in zip(pixel, COLOURS[name], strict=True))
+
+    return min(COLOURS, key=distance)
+
+
+def count_in_image(image: Image.Image, colour: str) -> int:
+    """Count the cells whose most frequent colour besides the background is `colour`, from pixels alone."""
+    count = 0
+    for place in range(CELLS_PER_SIDE**2):
+        row, column = divmod(place, CELLS_PER_SIDE)
+        left, top = column * CELL_PIXELS, row * CELL_PIXELS
+        cell = image.crop((left, top, left + CELL_PIXELS, top + CELL_PIXELS))
+        drawn = [(n, pixel) for n, pixel in cell.getcolors() if min(pixel) < 240]
+        count += bool(drawn) and nearest_colour(max(drawn)[1]) == colour
+    return count
+
+
+def test_chain_names_the_counts_and_then_the_running_sums():
+    cell = {name: Shape(name, "square", COLOURS[name], (2, 2, 10, 10)) for name in COLOURS}
+    cells = (
+        cell["green"],
+        cell["green"],
+        cell["yellow"],
+        None,
+        cell["yellow"],
+        *[cell["blue"]] * 4,
+    )
+    puzzle = Puzzle(cells, ("green", "yellow", "red"))
+    assert puzzle.question == "green+yellow+red"
+    assert reference(puzzle) == "green2 yellow2 red0 2+2=4 4+0=4 -> 4"
+
+
+def test_a_question_of_one_colour_needs_no_sum():
+    assert chain(["red"], [7]) == "red7"
+
+
+@pytest.mark.parametrize("task", [SHORT, LONG])
+def test_counts_are_those_of_the_pixels(task):
+    for puzzle in draw(60, **task):
+        image = render(puzzle)
+        assert image.size == (48, 48)
+        assert [count_in_image(image, colour) for colour in puzzle.asked] == puzzle.counts
+
+
+def test_shapes_stay_inside_their_cells():
+    for puzzle in draw(200):
+        for place, shape in enumerate(puzzle.cells):
+            if shape is not None:
+                row, column = divmod(place, CELLS_PER_SIDE)
+                left, top, right, bottom = shape.box
+                assert {left // CELL_PIXELS, right // CELL_PIXELS} == {column}
+                assert {top // CELL_PIXELS, bottom // CELL_PIXELS} == {row}
+
+
+def test_every_form_can_be_told_apart():
+    boxes = {
+        form: Shape("red", form, (200, 0, 0), (2, 2, 12, 12))
+        for form in ("circle", "square", "triangle")
+    }
+    drawn = {
+        form: render(Puzzle((shape,) + (None,) * 8, ("red",))).tobytes()
+        for form, shape in boxes.items()
+    }
+    assert len(set(drawn.values())) == 3
+
+
+def test_the_seed_fixes_the_puzzles():
+    assert draw(50) == draw(50)
+    assert draw(50) != draw(50, seed="other", **SHORT)
+
+
+def test_no_puzzle_comes_twice():
+    # A single colour in almost empty grids: the stream would repeat the empty grid at once.
+    puzzles = list(islice(draw_puzzles("tests", 1, 1, filled_fraction=0.05), 300))
+    assert len(set(puzzles)) == 300
+
+
+def test_questions_ask_for_different_colours_of_the_palette():
+    puzzles = draw(300, **LONG)
+    assert all(len(set(puzzle.asked)) == 5 for puzzle in puzzles)
+    assert {colour for puzzle in puzzles for colour in puzzle.asked} == set(COLOURS)
+    shown = {shape.colour for puzzle in draw(300) for shape in puzzle.cells if shape}
+    assert shown == set(list(COLOURS)[:4])
+
+
+def test_filled_fraction_is_the_share_of_cells_with_a_shape():
+    def share(**task):
+        puzzles = list(islice(draw_puzzles("tests", 4, 3, **task), 400))
+        return sum(shape is not None for puzzle in puzzles for shape in puzzle.cells) / (400 * 9)
+
+    # One standard deviation of 3,600 draws is 0.007 (at 0.8) and 0.008 (at 0.4).
+    assert share() == pytest.approx(0.8, abs=0.025)
+    assert share(filled_fraction=0.4) == pytest.approx(0.4, abs=0.025)
+
+
+@pytest.mark.parametrize(("num_colours", "num_counted"), [(4, 5), (7, 3), (4, 0)])
+def test_impossible_questions_are_refused(num_colours, num_counted):
+    with pytest.raises(
+        ValueError, match=f"num_counted is {num_counted} and num_colours is {num_colours}"
+    ):
+        next(draw_puzzles("tests", num_colours, num_counted))
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    puzzles = draw(30)
+    write_dataset(tmp_path / "data", {"train": puzzles[:20], "test": puzzles[20:]})
+    return tmp_path / "data"
+
+
+def rows(folder, split):
+    return [json.loads(line) for line in (folder / f"{split}.jsonl").read_text().splitlines()]
+
+
+def test_rows_have_the_form_of_a_users_data(dataset):
+    assert [len(rows(dataset, split)) for split in ("train", "test")] == [20, 10]
+    for row in rows(dataset, "train"):
+        assert list(row) == ["id", "problem", "answer", "images", "reference", "kind"]
+        assert row["kind"] == "numerical"
+        assert isinstance(row["answer"], str)
+    assert rows(dataset, "test")[0]["images"] == ["images/000021.png"]
+
+
+def test_ids_and_images_belong_to_one_row_each(dataset):
+    both = rows(dataset, "train") + rows(dataset, "test")
+    assert len({row["id"] for row in both}) == 30
+    assert len({row["images"][0] for row in both}) == 30
+    assert len(list((dataset / "images").iterdir())) == 30
+
+
+def test_answers_are_the_chains_end_and_what_is_in_the_image(dataset):
+    for row in rows(dataset, "train") + rows(dataset, "test"):
+        image = Image.open(dataset / row["images"][0])
+        counts = [count_in_image(image, colour) for colour in row["problem"].split("+")]
+        assert int(row["answer"]) == sum(counts)
+        steps, end = row["reference"].split(" -> ")
+        assert end == row["answer"]
+        assert steps.endswith(f"={row['answer']}")
+        assert steps.startswith(chain(row["problem"].split("+"), counts))
+
+
+def test_the_same_puzzles_give_the_same_bytes(dataset, tmp_path):
+    puzzles = draw(30)
+    write_dataset(tmp_path / "again", {"train": puzzles[:20], "test": puzzles[20:]})
+    for path in sorted(dataset.rglob("*.*")):
+        assert path.read_bytes() == (tmp_path / "again" / path.relative_to(dataset)).read_bytes()
