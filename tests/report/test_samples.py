@@ -90,7 +90,7 @@ def test_one_outlier_does_not_bleach_the_other_gains():
         (1.0, 0.1, 1 + 0.5 * (math.exp(0.1) - 1), False),  # within the band: 1.0526
         (1.0, 0.9, 1.1, True),  # exp(0.9) = 2.46, held at 1.2: r = 0.5 + 0.5 * 1.2
         (-1.0, 0.9, 0.9, True),  # exp(-0.9) = 0.41, held at 0.8
-        (-1.0, 900.0, 0.9, True),  # no overflow
+        (1.0, 900.0, 1.1, True),  # no overflow
         (1.0, 0.9, 1.0, False),  # a method that does not weigh at all
         (1.0, None, 1.1, False),
     ],
