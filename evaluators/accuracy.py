@@ -16,9 +16,13 @@ from rlsd_lightning.interfaces import Verifier
 from rlsd_lightning.types import Problem, Verdict
 from rlsd_lightning.verification import verify_batch
 
+REWARD_UNITS = 2**32
+"""Rewards are summed as whole numbers of 1 / REWARD_UNITS: casting a module to bfloat16 casts floating-point states of the
+metrics in it, so that their counts would end at 256."""
+
 
 def tally(verdicts: Sequence[Verdict], responses: Sequence[str], leaks: Sequence[str]) -> Tensor:
-    """Count what all scores are made of: responses, judged ones, right ones, their reward, leaking ones.
+    """Count what all scores are made of: responses, judged ones, right ones, reward units, leaking ones.
 
     Args:
         verdicts: one per response. [B]
@@ -26,12 +30,12 @@ def tally(verdicts: Sequence[Verdict], responses: Sequence[str], leaks: Sequence
         leaks: words that give a leak away, in lower case.
 
     Returns:
-        Five sums. float64 [5]
+        Five sums. int64 [5]
 
     Example:
         >>> verdicts = [Verdict(1.0, True), Verdict(0.0, False), Verdict(0.0, False, valid=False)]
         >>> tally(verdicts, ["5", "The Reference says 5", ""], ["reference"]).tolist()
-        [3.0, 2.0, 1.0, 1.0, 1.0]
+        [3, 2, 1, 4294967296, 1]
     """
     judged = [verdict for verdict in verdicts if verdict.valid]
     lower = (response.lower() for response in responses)
@@ -39,10 +43,10 @@ def tally(verdicts: Sequence[Verdict], responses: Sequence[str], leaks: Sequence
         len(verdicts),
         len(judged),
         sum(verdict.correct for verdict in judged),
-        sum(verdict.reward for verdict in judged),
+        round(sum(verdict.reward for verdict in judged) * REWARD_UNITS),
         sum(any(leak in response for leak in leaks) for response in lower),
     )
-    return torch.tensor(sums, dtype=torch.float64)
+    return torch.tensor(sums)
 
 
 def scores(sums: Tensor) -> dict[str, float]:
@@ -52,15 +56,15 @@ def scores(sums: Tensor) -> dict[str, float]:
         sums: as tally counts them. [5]
 
     Example:
-        >>> scores(torch.tensor([4.0, 2.0, 1.0, 0.5, 1.0]))["accuracy"]
+        >>> scores(torch.tensor([4, 2, 1, 0, 1]))["accuracy"]
         0.5
     """
-    num_responses, num_judged, num_correct, reward, num_leaks = sums.tolist()
+    num_responses, num_judged, num_correct, reward_units, num_leaks = sums.tolist()
     return {
         "accuracy": _ratio(num_correct, num_judged),
-        "reward": _ratio(reward, num_judged),
+        "reward": _ratio(reward_units / REWARD_UNITS, num_judged),
         "invalid_fraction": _ratio(num_responses - num_judged, num_responses),
-        "num_responses": num_responses,
+        "num_responses": float(num_responses),
         "leakage": _ratio(num_leaks, num_responses),
     }
 
@@ -99,7 +103,7 @@ class Accuracy(Metric):
         super().__init__()
         self.verifier = verifier
         self.leaks = _checked_leaks(leak_pattern)
-        self.add_state("sums", default=torch.zeros(5, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("sums", default=torch.zeros(5, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, problems: list[Problem], responses: list[str]) -> None:
         """Judge and count responses.
