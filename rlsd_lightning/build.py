@@ -93,7 +93,11 @@ def _encoder(cfg: DictConfig) -> PromptEncoder:
 
 
 def _parts(
-    cfg: DictConfig, encoder: PromptEncoder, credit: Any, verifier: Any, supply: ProblemSupply | None
+    cfg: DictConfig,
+    encoder: PromptEncoder,
+    credit: Any,
+    verifier: Any,
+    supply: ProblemSupply | None,
 ) -> dict[str, Any]:
     """Build module and datamodule around the engine, the encoder and the evaluations they share."""
     evaluations = {name: instantiate(node) for name, node in cfg.evaluators.items()}

@@ -53,11 +53,17 @@ def fit(cfg: DictConfig) -> Metrics:
         summary.write(warm_start=_evaluate(trainer, parts, "val"), resumed_at_steps=[])
     else:
         log.info("Going on from %s.", this.resume_from)
-    trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=this.resume_from, weights_only=False)
+    trainer.fit(
+        parts.module, datamodule=parts.datamodule, ckpt_path=this.resume_from, weights_only=False
+    )
     if trainer.global_step < trainer.max_steps:
         return {}
     trainer.save_checkpoint(this.dir / "checkpoints" / "last.ckpt")
-    final = _numbers(trainer, "val") if _ended_with_validation(cfg.trainer) else _evaluate(trainer, parts, "val")
+    final = (
+        _numbers(trainer, "val")
+        if _ended_with_validation(cfg.trainer)
+        else _evaluate(trainer, parts, "val")
+    )
     summary.write(final=final, seconds=time.time() - started, finished=True)
     exp_manager.mark_finished(this)
     if trainer.is_global_zero:
@@ -93,7 +99,9 @@ def export(cfg: DictConfig) -> Metrics:
     source = _load_checkpoint(cfg, policy)
     folder = Path(cfg.paths.output or source / "export")
     export_policy(policy, processor, folder)
-    print(f"Exported to {folder}; loaded again with transformers, its weights and vocabulary are the same.")
+    print(
+        f"Exported to {folder}; loaded again with transformers, its weights and vocabulary are the same."
+    )
     return {}
 
 

@@ -15,7 +15,16 @@ SHORT_NAMES = (*PLUGIN_ROOMS, "conf")
 
 STATIONS = (
     ("__init__", "torchvision_ops"),
-    ("types", "metrics", "interfaces", "records", "stopwatch", "step_boundary", "spelling"),
+    (
+        "types",
+        "metrics",
+        "interfaces",
+        "records",
+        "stopwatch",
+        "step_boundary",
+        "spelling",
+        "console",
+    ),
     (
         "data",
         "data.problems",

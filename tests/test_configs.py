@@ -30,6 +30,7 @@ def composed(*overrides: str):
 def fill(option: str) -> list[str]:
     """Say what an option leaves to the user."""
     needed = {
+        "experiment=none": [*FILLED],
         "model=pretrained": ["model.path=some/model"],
         "data=problems": ["data.train.path=train.jsonl"],
         "evaluators=held_out": ["evaluators.held_out.problems.path=test.jsonl"],

@@ -72,15 +72,27 @@ def workplace(tmp_path_factory) -> Path:
     processor.save_pretrained(task / "warm")
     (folder / "my_plugins.py").write_text(PLUGINS)
     (folder / "my_conf" / "verifier").mkdir(parents=True)
-    (folder / "my_conf" / "verifier" / "spread.yaml").write_text("_target_: my_plugins.SpreadVerifier\n")
+    (folder / "my_conf" / "verifier" / "spread.yaml").write_text(
+        "_target_: my_plugins.SpreadVerifier\n"
+    )
     return folder
 
 
 def rlsd(workplace: Path, command: str, *overrides: str, runs: str) -> subprocess.CompletedProcess:
     """Run a command as a user does, in `workplace`, with a runs folder of its own."""
     environment = os.environ | {"PYTHONPATH": str(workplace), "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "rlsd_lightning", command, *SMALL, f"paths.runs={runs}", *overrides]
-    return subprocess.run(words, cwd=workplace, env=environment, capture_output=True, text=True, timeout=300)
+    words = [
+        sys.executable,
+        "-m",
+        "rlsd_lightning",
+        command,
+        *SMALL,
+        f"paths.runs={runs}",
+        *overrides,
+    ]
+    return subprocess.run(
+        words, cwd=workplace, env=environment, capture_output=True, text=True, timeout=300
+    )
 
 
 def checkpoint(workplace: Path, runs: str) -> dict:
@@ -122,7 +134,9 @@ def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(workplace, straigh
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after_batches", [b for b in range(1, STEPS * MICRO_BATCHES + 1) if b != 7])
+@pytest.mark.parametrize(
+    "after_batches", [b for b in range(1, STEPS * MICRO_BATCHES + 1) if b != 7]
+)
 def test_it_does_so_wherever_it_is_killed(workplace, straight, after_batches):
     resumes_exactly(workplace, after_batches)
 
@@ -159,9 +173,7 @@ def test_rlsd_is_not_grpo_at_lambda_above_zero(workplace, straight):
 
 
 def test_ctrl_c_saves_a_checkpoint_and_says_how_to_go_on(workplace, straight):
-    interrupt = (
-        "+callbacks.interrupt={_target_: my_plugins.SignalOnce, after_batches: 5, number: SIGINT, marker: int.marker}"
-    )
+    interrupt = "+callbacks.interrupt={_target_: my_plugins.SignalOnce, after_batches: 5, number: SIGINT, marker: int.marker}"
     stopped = rlsd(workplace, "fit", interrupt, runs="interrupted")
     assert "Stopped after step 3 of 6" in stopped.stderr
     assert "To go on from there: python -m rlsd_lightning" in stopped.stderr
