@@ -27,6 +27,17 @@ def test_an_update_returns_everything_so_far(lengths):
     assert cache.get_seq_length() == cache.get_seq_length(1) == sum(lengths)
 
 
+def test_buffers_grow_by_doubling():
+    """300 steps of one token: 1, 2, 4, ... 512 are ten buffers, not 300 copies of everything."""
+    cache, places = BranchCache(), set()
+    buffers = []  # kept, so that no address is used again
+    for _ in range(300):
+        keys, values = cache.update(*torch.randn(2, 1, 1, 1, 4), 0)
+        buffers.append((keys, values))
+        places.add(keys.data_ptr())
+    assert len(places) <= 10
+
+
 def test_an_empty_cache_has_no_tokens():
     assert BranchCache().get_seq_length() == 0
 

@@ -152,3 +152,15 @@ def test_uniforms_are_uniform_and_independent_of_one_another():
     for other in (centred[:, :, 1:], centred[:, 1:], centred[1:]):
         mine = centred[: other.shape[0], : other.shape[1], : other.shape[2]]
         assert abs(float((mine * other).mean())) < 5 / 12 / other.numel() ** 0.5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+def test_on_a_gpu_no_token_without_probability_is_drawn_either():
+    """Parallel sums of float32 need not rise from token to token: top-k of a large vocabulary, many draws."""
+    generator = torch.Generator("cuda").manual_seed(0)
+    uniform = uniforms(0, ["p"], group_size=1, num_tokens=2048)[0, 0].cuda()
+    for _ in range(20):
+        logits = 3 * torch.randn(1, 151_936, device="cuda", generator=generator).expand(2048, -1)
+        tokens, _ = draw(logits, uniform, sampling(top_k=20), None)
+        assert set(tokens.tolist()) <= set(logits[0].topk(20).indices.tolist())

@@ -155,19 +155,28 @@ def test_a_draw_does_not_depend_on_the_size_of_its_group_or_the_limit(
 def test_groups_that_are_finished_are_dropped_and_the_others_do_not_notice(
     ending_policy, prompts, bound, make_prompt
 ):
-    """Many groups of two that end at different times: the cache is compacted, the completions are those of one by one."""
+    """Many groups of two that end at different times: the completions are those of one group at a time."""
     many = [
         make_prompt(f"{prompt.id}{i}", "?" * i) for i, prompt in enumerate(prompts * 2, start=1)
     ] + prompts
     engine, sampling = bound(ending_policy), Sampling(max_completion_tokens=30, seed=1)
+    rows = rows_of_passes(ending_policy)
     together = engine.generate(many, sampling, group_size=2)
     ends = sorted(max(len(c.token_ids) for c in group) for group in together)
-    assert (
-        ends[len(ends) // 2] < ends[-1] - 3
-    )  # half of the groups end well before the last one: rows are dropped
+    assert len(rows) == ends[-1] > ends[len(ends) // 2] + 3  # no pass after the last end
+    assert rows == sorted(rows, reverse=True)
+    assert rows[-1] < len(many) / 2
     alone = [engine.generate([prompt], sampling, group_size=2)[0] for prompt in many]
     assert token_ids(alone) == token_ids(together)
     assert_same_logprobs(alone, together)
+
+
+def rows_of_passes(policy):
+    """Return a list that fills with the number of rows of each forward pass from now on."""
+    rows = []
+    layer = policy.model.model.language_model.layers[0]
+    layer.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    return rows
 
 
 def test_completions_of_a_group_differ_and_another_seed_draws_others(policy, prompts, bound):
