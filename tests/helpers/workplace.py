@@ -1,0 +1,76 @@
+"""A workplace as a user has one: a task, an untrained model, a plugin of the user's own, small settings."""
+
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from rlsd_lightning.quickstart.shapes import draw_puzzles, write_dataset
+from rlsd_lightning.quickstart.tiny_model import build_model, build_processor
+
+PLUGINS = '''
+import os
+import signal
+
+from lightning.pytorch.callbacks import Callback
+
+from rlsd_lightning.types import Verdict
+
+
+class SpreadVerifier:
+    """Rewards that differ within every group, for an untrained model."""
+
+    def verify(self, problem, response):
+        reward = (sum(map(ord, response)) % 7) / 6
+        return Verdict(reward=reward, correct=reward > 0.5)
+
+
+class SignalOnce(Callback):
+    """Sends this process a signal after a micro-batch; only at the first start."""
+
+    def __init__(self, after_batches, number, marker):
+        self.after_batches, self.number, self.marker = after_batches, number, marker
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if batch_idx + 1 == self.after_batches and not os.path.exists(self.marker):
+            open(self.marker, "w").close()
+            os.kill(os.getpid(), getattr(signal, self.number))
+'''
+STEPS, MICRO_BATCHES = 6, 2
+SMALL = (
+    "--config-dir=my_conf",
+    "prepare=none",
+    "verifier=spread",
+    "verify_gold_problems=0",
+    "rollout.problems_per_step=4",
+    "rollout.group_size=4",
+    "rollout.sampling.max_completion_tokens=10",
+    f"trainer.max_steps={STEPS}",
+    f"trainer.accumulate_grad_batches={MICRO_BATCHES}",
+    "trainer.val_check_interval=null",
+    "callbacks.lambda_decay={peak: 0.5, warmup_steps: 0, hold_steps: 0, decay_steps: 10}",
+    "exp_manager.checkpoint_callback_params.every_n_train_steps=2",
+)
+
+
+def make_workplace(folder: Path) -> None:
+    """Make what `prepare` would have made, without the warm start, and a user's plugins."""
+    task = folder / "data" / "quickstart"
+    puzzles = draw_puzzles("tests", num_colours=4, num_counted=3)
+    write_dataset(
+        task / "data", {"train": list(islice(puzzles, 20)), "test": list(islice(puzzles, 4))}
+    )
+    processor = build_processor()
+    build_model(processor.tokenizer, seed=0).save_pretrained(task / "warm")
+    processor.save_pretrained(task / "warm")
+    (folder / "my_plugins.py").write_text(PLUGINS)
+    (folder / "my_conf" / "verifier").mkdir(parents=True)
+    (folder / "my_conf" / "verifier" / "spread.yaml").write_text(
+        "_target_: my_plugins.SpreadVerifier\n"
+    )
+
+
+def checkpoint(workplace: Path, runs: str) -> dict:
+    """Load the last checkpoint of the first version in a runs folder."""
+    path = workplace / runs / "quickstart" / "version_0" / "checkpoints" / "last.ckpt"
+    return torch.load(path, map_location="cpu", weights_only=False)

@@ -1,0 +1,123 @@
+"""Every command and every piece of code of the README is run."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.workplace import SMALL
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Every line of every bash block, comments taken off."""
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    return [line.split("  #")[0].strip() for line in lines if line.strip()]
+
+
+ELSEWHERE = {
+    "make quickstart": "test_train.py runs what it runs: fit, as it is",
+    "make test": "is what runs this",
+    "pip install -c constraints.txt -e .": "the Makefile's own step; test_packaging.py installs a wheel",
+}
+SETTINGS = {
+    "experiment=none": [
+        "model.path=data/quickstart/warm",
+        "data.train.path=data/quickstart/data/train.jsonl",
+        "prompt=quickstart",
+        "trainer=cpu",
+        "exp_manager.name=own",
+        "trainer.max_steps=2",
+    ],
+    "--multirun": ["trainer.max_steps=1", "exp_manager.name=sweep"],
+    "my_conf": ["trainer.max_steps=1", "exp_manager.name=within_one"],
+}
+"""What a command needs to be small and to find its files here, by what stands in it."""
+
+
+def test_every_command_is_run_somewhere():
+    known = [c for c in commands() if c in ELSEWHERE or c.startswith("python -m rlsd_lightning ")]
+    assert known == commands()
+    makefile = (ROOT / "Makefile").read_text()
+    assert "quickstart:" in makefile
+    assert "\t$(RUN) -m rlsd_lightning fit\n" in makefile
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python")])
+def test_the_command_does_what_the_readme_says(command, workplace, rlsd, straight):
+    write_the_readmes_plugin(workplace)
+    words = shlex.split(command)[3:]
+    extra = [s for key, settings in SETTINGS.items() if key in command for s in settings]
+    given = {word.split("=")[0] for word in extra}
+    words = [word for word in words if word.split("=")[0] not in given]
+    small = [s for s in SMALL if s.split("=")[0] not in {w.split("=")[0] for w in [*words, *extra]}]
+    small = [s for s in small if not (s.startswith("--config-dir") and "--config-dir" in words)]
+    done = rlsd(*words, *small, *extra)
+    assert done.returncode == 0, done.stderr
+    check = CHECKS.get(words[0])
+    if check and "--help" not in words and "--cfg" not in words:
+        check(done.stdout, workplace)
+
+
+def write_the_readmes_plugin(workplace: Path) -> None:
+    (workplace / "my_task.py").write_text(blocks("python")[0])
+    (workplace / "my_conf" / "verifier" / "within_one.yaml").write_text(blocks("yaml")[0])
+
+
+def predictions_are_there(stdout: str, workplace: Path) -> None:
+    rows = [
+        json.loads(line)
+        for line in (workplace / "predictions" / "held_out.jsonl").read_text().splitlines()
+    ]
+    assert len(rows) == 4 * 4
+    assert {"problem_id", "response", "reward", "correct", "valid", "reason"} <= rows[0].keys()
+
+
+def export_loads(stdout: str, workplace: Path) -> None:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    from tests.helpers.workplace import checkpoint
+
+    AutoProcessor.from_pretrained(workplace / "exported")
+    model = AutoModelForImageTextToText.from_pretrained(workplace / "exported")
+    trained = checkpoint(workplace, "runs")["state_dict"]
+    for name, weight in model.named_parameters():
+        assert weight.equal(trained[f"policy.model.{name}"]), name
+
+
+def numbers_are_printed(stdout: str, workplace: Path) -> None:
+    assert re.search(r"(val|test)/held_out/accuracy\s+\d", stdout)
+
+
+CHECKS = {
+    "predict": predictions_are_there,
+    "export": export_loads,
+    "validate": numbers_are_printed,
+    "test": numbers_are_printed,
+}
+
+
+def test_the_readmes_verifier_accepts_what_it_says_and_nothing_else():
+    from rlsd_lightning.types import Problem
+
+    names: dict = {}
+    exec(blocks("python")[0], names)
+    verifier = names["WithinOne"]()
+    problem = Problem(id="1", prompt="?", answer="3")
+    assert verifier.verify(problem, "about 4 I think").correct
+    assert not verifier.verify(problem, "about 5 I think").correct
+    assert not verifier.verify(problem, "many").correct
+
+
+def test_the_file_tree_names_only_what_exists():
+    tree = next(block for block in blocks("text") if "rlsd_lightning/  " in block)
+    for name in re.findall(r"(?<![\w/])([\w_]+(?:\.py|/))(?=\s)", tree):
+        assert (ROOT / name).exists() or (ROOT / "rlsd_lightning" / name).exists(), name

@@ -1,0 +1,120 @@
+"""Training as a user does it: each command in a process of its own, a kill, a resume."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.helpers.workplace import MICRO_BATCHES, SMALL, STEPS, checkpoint
+
+FIT = ("fit", *SMALL, "teacher.every_n_steps=2")
+
+
+def same(one, other) -> bool:
+    """Compare nested state, tensors bit for bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def test_fit_ends_with_three_lines_what_was_learnt_where_it_is_what_to_open(straight):
+    learnt, where, look = straight.stdout.strip().splitlines()[-3:]
+    assert "held_out accuracy" in learnt
+    assert "version_0" in where
+    assert Path(look.split()[1]).name == "report.html"
+    assert Path(look.split()[1]).is_file()
+
+
+def test_fit_changes_the_policy_and_its_synced_teacher(workplace, straight):
+    from transformers import AutoModelForImageTextToText
+
+    before = AutoModelForImageTextToText.from_pretrained(workplace / "data" / "quickstart" / "warm")
+    after = checkpoint(workplace, "runs")["state_dict"]
+    name, weight = next(iter(before.named_parameters()))
+    assert not torch.equal(weight, after[f"policy.model.{name}"])
+    assert torch.equal(after[f"teacher.copy.model.{name}"], after[f"policy.model.{name}"])
+    assert int(after["teacher.version"]) == STEPS
+
+
+def test_every_step_is_logged_and_recorded_once(workplace, straight):
+    run = workplace / "runs" / "quickstart" / "version_0"
+    steps = [path.stem for path in sorted((run / "rollouts").glob("*.jsonl"))]
+    assert steps == [f"step_{step:08d}" for step in range(1, STEPS + 1)]
+    rows = (run / "rollouts" / "step_00000001.jsonl").read_text().splitlines()
+    assert len(rows) == 4 * 4
+    assert json.loads(rows[0])["step"] == 1
+
+
+@pytest.mark.parametrize("after_batches", [7])
+def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(
+    workplace, rlsd, straight, after_batches
+):
+    resumes_exactly(workplace, rlsd, after_batches)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "after_batches", [b for b in range(1, STEPS * MICRO_BATCHES + 1) if b != 7]
+)
+def test_it_does_so_wherever_it_is_killed(workplace, rlsd, straight, after_batches):
+    resumes_exactly(workplace, rlsd, after_batches)
+
+
+def resumes_exactly(workplace, rlsd, after_batches: int) -> None:
+    runs = f"killed_{after_batches}"
+    kill = (
+        "+callbacks.kill={_target_: my_plugins.SignalOnce, "
+        f"after_batches: {after_batches}, number: SIGKILL, marker: {runs}.marker}}"
+    )
+    killed = rlsd(*FIT, kill, f"paths.runs={runs}")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = rlsd(*FIT, kill, f"paths.runs={runs}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert ends_alike(workplace, "runs", runs)
+
+
+def ends_alike(workplace, one: str, other: str) -> bool:
+    """Compare the last checkpoints: policy, teacher, optimizer, schedule, loader."""
+    first, second = checkpoint(workplace, one), checkpoint(workplace, other)
+    return all(
+        same(first[part], second[part])
+        for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step")
+    )
+
+
+def test_ctrl_c_saves_a_checkpoint_and_says_how_to_go_on(workplace, rlsd, straight):
+    interrupt = (
+        "+callbacks.interrupt={_target_: my_plugins.SignalOnce, after_batches: 5, number: SIGINT, "
+        "marker: interrupted.marker}"
+    )
+    stopped = rlsd(*FIT, interrupt, "paths.runs=interrupted")
+    assert "Stopped after step 3 of 6" in stopped.stderr
+    assert "To go on from there: python -m rlsd_lightning" in stopped.stderr
+    resumed = rlsd(*FIT, interrupt, "paths.runs=interrupted")
+    assert resumed.returncode == 0, resumed.stderr
+    assert ends_alike(workplace, "runs", "interrupted")
+
+
+def test_grpo_is_rlsd_at_lambda_zero_bit_for_bit_and_not_above(workplace, rlsd, straight):
+    grpo = rlsd(*FIT, "credit=grpo", "~callbacks.lambda_decay", "paths.runs=grpo")
+    at_zero = rlsd(*FIT, "callbacks.lambda_decay.peak=0", "paths.runs=at_zero")
+    assert grpo.returncode == at_zero.returncode == 0, grpo.stderr + at_zero.stderr
+    weights = [checkpoint(workplace, r)["state_dict"] for r in ("grpo", "at_zero", "runs")]
+    assert same(weights[0], weights[1])
+    assert not same(weights[0], weights[2])
+
+
+@pytest.mark.slow
+def test_the_quickstart_doubles_its_accuracy(rlsd, tmp_path):
+    done = rlsd("fit", f"paths.data={tmp_path}/data", f"paths.runs={tmp_path}/runs")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "runs/quickstart/version_0/summary.json").read_text())
+    before = summary["warm_start"]["val/held_out/accuracy"]
+    assert 0.15 <= before <= 0.40
+    assert summary["final"]["val/held_out/accuracy"] >= 2 * before
