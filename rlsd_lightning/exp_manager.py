@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -186,25 +185,24 @@ def _named(cfg: DictConfig, folder: Path) -> Run:
 
 
 def _next(cfg: DictConfig, root: Path) -> Run:
-    """Go on in the newest unfinished version of the same settings, or start a new one."""
-    versions = sorted(
-        (int(match[1]), path)
-        for path in root.glob("version_*")
-        if (match := re.fullmatch(r"version_(\d+)", path.name))
-    )
-    reason = ""
-    for _, folder in reversed(versions) if cfg.exp_manager.resume_if_exists else ():
-        if (folder / run_folder.FINISHED).exists() or not (folder / run_folder.CONFIG).exists():
-            continue
+    """Go on in the newest unfinished version of the same settings, or start a new one.
+
+    A version in which nothing has happened yet, as a fault of the data stopped it, counts as new.
+    """
+    versions = run_folder.versions(root)
+    resumable = [folder for _, folder in reversed(versions) if run_folder.is_unfinished(folder)]
+    reasons = []
+    for folder in resumable if cfg.exp_manager.resume_if_exists else ():
         changes = run_folder.changes(cfg, folder)
         if not changes and run_folder.claim(folder):
             return Run(dir=folder, resume_from=checkpoints.newest_in(folder / "checkpoints"))
-        reason = (
-            reason
-            or f"{folder.name} is unfinished, but {changes or 'another process is writing to it'}"
+        reasons.append(
+            f"{folder.name} is unfinished, but {changes or 'another process is writing to it'}"
         )
-    if reason:
-        log.info("A new version starts: %s.", reason)
+    if resumable and run_folder.is_untouched(resumable[0]) and run_folder.claim(resumable[0]):
+        return Run(dir=resumable[0], resume_from=None)
+    if reasons:
+        log.info("A new version starts: %s.", reasons[0])
     number = versions[-1][0] + 1 if versions else 0
     while not run_folder.create(root / f"version_{number}"):
         number += 1

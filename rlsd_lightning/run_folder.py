@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 log = logging.getLogger(__name__)
 
-CONFIG, FINISHED = "config.yaml", "finished"
+CONFIG, FINISHED, LOCK = "config.yaml", "finished", ".lock"
 SWEEP_JOB = "RLSD_SWEEP_JOB"
 """The environment variable with which the command line names a job of a sweep, such as credit=grpo."""
 
@@ -49,7 +49,7 @@ def claim(folder: Path) -> bool:
     """Reserve a folder until this process ends, however it ends; False if another process has it."""
     if folder in _claimed:
         return True
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -87,6 +87,24 @@ def changes(cfg: DictConfig, folder: Path) -> str:
     shown = [f"{key} was {before.get(key)!r} and is now {now.get(key)!r}" for key in differing[:3]]
     more = [f"{len(differing) - 3} more settings differ"] if len(differing) > 3 else []
     return ", ".join(shown + more)
+
+
+def versions(root: Path) -> list[tuple[int, Path]]:
+    """Return the numbered versions below a name, by number."""
+    numbered = [
+        (re.fullmatch(r"version_(\d+)", path.name), path) for path in root.glob("version_*")
+    ]
+    return sorted((int(match[1]), path) for match, path in numbered if match)
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether a run was started here and has not reached its last step."""
+    return (folder / CONFIG).exists() and not (folder / FINISHED).exists()
+
+
+def is_untouched(folder: Path) -> bool:
+    """Whether a run's folder holds nothing but what setting it up has written."""
+    return {path.name for path in folder.iterdir()} <= {CONFIG, LOCK}
 
 
 def wandb_id(folder: Path) -> str:

@@ -43,7 +43,7 @@ STATIONS = (
     ("loss", "teacher"),
     ("module",),
     ("checkpoints", "time_limit", "export", "quickstart", "report", "run_folder", "summary"),
-    ("config", "known_keys", "overrides", "rules", "targets"),
+    ("config", "known_keys", "overrides", "rules", "targets", "command_line", "user_errors"),
     ("exp_manager",),
     ("build",),
     ("train",),

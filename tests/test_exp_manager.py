@@ -106,6 +106,12 @@ def test_other_settings_start_a_new_run_and_the_log_says_why(cfg, caplog):
     assert "version_0 is unfinished, but optim.lr was 1e-06 and is now 2e-06" in caplog.text
 
 
+def test_a_version_in_which_nothing_happened_is_taken_again(cfg):
+    first = setup_run(cfg)
+    assert setup_run(again(cfg, optim__lr=2e-6)).dir == first.dir
+    assert OmegaConf.load(first.dir / "config.yaml").optim.lr == 2e-6
+
+
 def test_settings_that_change_no_number_do_not_keep_a_run_from_going_on(cfg):
     first = setup_run(cfg)
     changes = {
@@ -117,6 +123,7 @@ def test_settings_that_change_no_number_do_not_keep_a_run_from_going_on(cfg):
 
 def test_an_older_unfinished_run_of_the_same_settings_is_found_behind_a_newer_one(cfg):
     first = setup_run(cfg)
+    write_checkpoint(first.dir, "step_00000010.ckpt")
     assert setup_run(again(cfg, seed=2)).dir.name == "version_1"
     assert setup_run(again(cfg)).dir == first.dir
 
@@ -126,6 +133,7 @@ def test_version_10_is_newer_than_version_9(cfg, tmp_path):
         folder = tmp_path / "default" / f"version_{number}"
         folder.mkdir(parents=True)
         run_folder.write_config(cfg, folder)
+        write_checkpoint(folder, "step_00000010.ckpt")
     assert setup_run(again(cfg)).dir.name == "version_10"
     assert setup_run(again(cfg, seed=2)).dir.name == "version_11"
 

@@ -7,14 +7,17 @@ import os
 import subprocess
 import sys
 
+import lightning
 import pytest
 from hydra import compose, initialize_config_module
 from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.strategies.launchers.subprocess_script import _hydra_subprocess_cmd
 
-from rlsd_lightning.__main__ import _own_process_state, command_line, is_users_to_mend, main
+from rlsd_lightning.__main__ import main, own_process_state
+from rlsd_lightning.command_line import for_hydra
 from rlsd_lightning.config import COMMANDS, ConfigError
 from rlsd_lightning.types import Sampling
+from rlsd_lightning.user_errors import is_users_to_mend
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +44,7 @@ def run(*arguments: str) -> int:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_command_becomes_an_override(command):
-    assert command_line([command, "seed=2"]) == [f"command={command}", "seed=2"]
+    assert for_hydra([command, "seed=2"]) == [f"command={command}", "seed=2"]
 
 
 def test_flags_may_stand_anywhere():
@@ -54,7 +57,7 @@ def test_flags_may_stand_anywhere():
         "~callbacks.report",
     ]
     assert (
-        command_line(
+        for_hydra(
             ["fit", "--multirun", "credit=rlsd,grpo", "--config-dir", "mine", "~callbacks.report"]
         )
         == wanted
@@ -62,8 +65,8 @@ def test_flags_may_stand_anywhere():
 
 
 def test_a_command_line_that_was_rewritten_reads_the_same_again():
-    once = command_line(["fit", "--multirun", "credit=rlsd,grpo"])
-    assert command_line(once) == once
+    once = for_hydra(["fit", "--multirun", "credit=rlsd,grpo"])
+    assert for_hydra(once) == once
 
 
 @pytest.mark.parametrize("arguments", [[], ["seed=2"], ["--multirun", "seed=1,2"]])
@@ -177,7 +180,7 @@ def test_the_traceback_is_there_for_the_asking(monkeypatch):
 
 def as_job(*arguments: str) -> None:
     """Put this process into the state in which Hydra runs a job."""
-    sys.argv[1:] = command_line(list(arguments))
+    sys.argv[1:] = for_hydra(list(arguments))
     multirun = "--multirun" in arguments
     overrides = [word for word in sys.argv[1:] if "=" in word]
     with initialize_config_module("rlsd_lightning.conf", version_base="1.3"):
@@ -197,12 +200,12 @@ def what_a_rank_reads() -> list[str]:
         len(command) - len(sys.argv[1:]) - 3
     )  # what Lightning adds: run dir, job name, no subfolder
     assert command[start:-3] == sys.argv[1:]
-    return command_line(command[start:])
+    return for_hydra(command[start:])
 
 
 def test_the_other_ranks_find_the_same_command_and_settings():
     as_job("predict", "rollout.group_size=3")
-    with _own_process_state():
+    with own_process_state():
         overrides = what_a_rank_reads()
     with initialize_config_module("rlsd_lightning.conf", version_base="1.3"):
         cfg = compose("main", overrides)
@@ -214,10 +217,10 @@ def test_the_other_ranks_of_a_sweeps_job_run_that_job_alone():
     as_job(
         "fit", "--multirun", "credit=grpo", "seed=2"
     )  # as Hydra composes one of credit=rlsd,grpo
-    sys.argv[1:] = command_line(
+    sys.argv[1:] = for_hydra(
         ["fit", "--multirun", "--config-dir", "mine", "credit=rlsd,grpo", "seed=1,2"]
     )
-    with _own_process_state():
+    with own_process_state():
         read = what_a_rank_reads()
         assert os.environ["RLSD_SWEEP_JOB"] == "credit=grpo,seed=2"
     assert read[:5] == ["--config-dir", "mine", "command=fit", "credit=grpo", "seed=2"]
@@ -227,10 +230,10 @@ def test_the_other_ranks_of_a_sweeps_job_run_that_job_alone():
 
 def test_a_job_of_a_sweep_is_named_after_what_is_swept_and_nothing_else():
     as_job("fit", "--multirun", "credit=grpo", "seed=2", "rollout.group_size=4")
-    sys.argv[1:] = command_line(
+    sys.argv[1:] = for_hydra(
         ["fit", "--multirun", "credit=rlsd,grpo", "seed=2", "rollout.group_size=4"]
     )
-    with _own_process_state():
+    with own_process_state():
         assert os.environ["RLSD_SWEEP_JOB"] == "credit=grpo"
 
 
@@ -238,7 +241,7 @@ def test_a_job_of_a_sweep_leaves_nothing_behind_for_the_next(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "8")
     as_job("fit", "--multirun", "seed=1")
     before = dict(os.environ)
-    with _own_process_state():
+    with own_process_state():
         os.environ.update({"LOCAL_RANK": "0", "RLSD_RUN_DIR": "somewhere"})
         del os.environ["WORLD_SIZE"]
     assert dict(os.environ) == before
@@ -252,6 +255,10 @@ def error_of(function) -> Exception:
 
 def test_what_this_package_raises_on_purpose_is_for_the_user_to_mend():
     assert is_users_to_mend(error_of(lambda: Sampling(max_completion_tokens=0)))
+
+
+def test_what_lightning_calls_a_misconfiguration_is_for_the_user_to_mend():
+    assert is_users_to_mend(error_of(lambda: lightning.Trainer(fast_dev_run=-1)))
 
 
 def test_a_call_that_failed_is_a_bug_even_within_this_package():
