@@ -12,11 +12,17 @@ from rlsd_lightning.callbacks.graceful_stop import GracefulStop
 
 from tests.helpers.toy_training import ToyLoader, ToyModule, fit
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def nobody_listens(number, frame):
+    raise AssertionError(f"{signal.Signals(number).name} reached the process")
+
 
 @pytest.fixture(autouse=True)
 def _handlers():
-    """Leave this process its signal handlers, whatever a test does."""
-    before = {number: signal.getsignal(number) for number in GracefulStop.SIGNALS}
+    """A signal that the callback misses fails its test and not the whole run; afterwards all is as it was."""
+    before = {number: signal.signal(number, nobody_listens) for number in SIGNALS}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -51,7 +57,7 @@ def train(folder, send, num_steps=5, resume_from=None):
     return trainer, module, callback
 
 
-@pytest.mark.parametrize("number", GracefulStop.SIGNALS)
+@pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("batch_idx", [2, 3])  # step 2: its first and its last micro-batch
 def test_a_signal_ends_the_run_after_its_step_with_a_checkpoint(tmp_path, number, batch_idx):
     trainer, module, callback = train(tmp_path, {batch_idx: [number]})
@@ -153,18 +159,22 @@ def test_without_a_signal_nothing_changes(tmp_path):
 
 
 @pytest.mark.parametrize("send", [{}, {2: [signal.SIGINT]}])
-def test_signals_are_given_back_after_the_run(tmp_path, send):
-    before = signal.getsignal(signal.SIGINT)
+def test_signals_are_given_back_after_a_run(tmp_path, send):
     train(tmp_path, send)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert [signal.getsignal(number) for number in SIGNALS] == [nobody_listens] * 2
 
 
-def test_signals_are_given_back_after_an_error(tmp_path):
-    before = signal.getsignal(signal.SIGINT)
-
-    def broken(batch_idx):
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fit(ToyModule(broken), ToyLoader(2, 1), [GracefulStop(str(tmp_path / "a.ckpt"))], tmp_path)
-    assert signal.getsignal(signal.SIGINT) is before
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda callback: callback.on_train_end(None, None),
+        lambda callback: callback.on_exception(None, None, ZeroDivisionError()),
+    ],
+)
+def test_signals_are_given_back_at_the_end_and_after_an_error(end):
+    """By the callback itself: a loop of Lightning's that does not tidy up after callbacks would do."""
+    callback = GracefulStop("last.ckpt")
+    callback.on_train_start(None, None)
+    assert nobody_listens not in [signal.getsignal(number) for number in SIGNALS]
+    end(callback)
+    assert [signal.getsignal(number) for number in SIGNALS] == [nobody_listens] * 2
