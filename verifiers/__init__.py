@@ -11,6 +11,12 @@ raises on it, evaluates it, or takes long over it.
     weighted_sum     several of these, each with a weight
     by_kind          sends each problem to the verifier of its kind
 
-Shared by them: extraction (where the answer stands in a response), verdicts (how a verdict is worded), numerals (how
-people write numbers), magnitude and deadline (what keeps `math` from hanging).
+Shared by them:
+
+    extraction   where the answer stands in a response
+    decoration   what stands round an answer and is not part of it
+    numerals     numbers as people write them
+    expressions  the formula that a mathematical answer comes down to
+    magnitude, deadline  what keeps `math` from hanging
+    verdicts     how a verdict is worded
 """

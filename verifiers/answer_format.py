@@ -93,7 +93,7 @@ class AnswerFormat:
         closing = self.tags[index][1]
         is_last = index == len(self.tags) - 1
         if is_last and self.after == "nothing":
-            return len(text) if text.endswith(closing) and len(text) - len(closing) >= start else -1
+            return len(text) if text.endswith(closing) else -1
         if is_last or self.between == "anything":
             end = text.find(closing, start)
             return end + len(closing) if end >= 0 else -1
@@ -131,6 +131,6 @@ def _end_before(text: str, start: int, closing: str, following: str) -> int:
         while index < len(text) and text[index].isspace():
             index += 1
         if text.startswith(following, index):
-            return index
+            return end
         end = text.find(closing, end)
     return -1

@@ -75,8 +75,7 @@ def bits_bound(latex: str) -> float:
         (True, False)
     """
     tokens = _TOKEN.findall(_THOUSANDS.sub("", latex))
-    size = _Measure(tokens).group()
-    return size.bits * _two_to(size.magnitude) if "\\prod" in tokens else size.bits
+    return _Measure(tokens).group().bits
 
 
 class _Measure:

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from rlsd_lightning.verifiers.math import Math
+from sympy.core.cache import cacheit
 
 from rlsd_lightning.types import Problem
 
@@ -139,6 +140,25 @@ def test_a_gold_answer_that_cannot_be_worked_out_is_not_judged(gold):
     verdict = judge(gold, "7")
     assert not verdict.valid
     assert not verdict.correct
+
+
+def test_a_long_answer_is_wrong_unread_whatever_it_ends_with():
+    assert judge("7", "blah " * 100 + "$7$").correct
+    assert not judge("7", "blah " * 1_000 + "$7$").correct
+
+
+def test_sympy_starts_afresh_for_each_verdict():
+    calls = []
+
+    @cacheit
+    def remembered(argument):
+        calls.append(argument)
+        return argument
+
+    for _ in range(2):
+        remembered(1)
+        judge("x^2", "x*x")
+    assert calls == [1, 1]
 
 
 def test_it_works_off_the_main_thread():

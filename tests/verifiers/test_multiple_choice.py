@@ -77,7 +77,17 @@ def test_ways_to_name_an_option(answer):
             "Between (B) and (C)",
             "B. cat",
         ),
-        *("not B", "B is wrong", "The answer is not B", "neither A nor B"),
+        *(
+            "The answer is B or C",
+            "(B) or C",
+            "B) or C)",
+            "not B",
+            "Option B is wrong",
+            "It is not (B)",
+            "B is wrong",
+            "The answer is not B",
+            "neither A nor B",
+        ),
         *(
             "Because it barks",
             "Bob",

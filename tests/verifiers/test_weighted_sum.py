@@ -1,5 +1,6 @@
 import pytest
 from rlsd_lightning.verifiers.answer_format import AnswerFormat
+from rlsd_lightning.verifiers.numeric import Numeric
 from rlsd_lightning.verifiers.text import Text
 from rlsd_lightning.verifiers.weighted_sum import WeightedSum
 
@@ -37,9 +38,17 @@ def test_correctness_is_the_first_parts_or_the_named_ones():
 def test_a_part_that_is_not_judged_makes_the_whole_not_judged():
     verdict = WeightedSum(parts=parts()).verify(Problem(id="1", prompt=""), WELL_FORMED)
     assert not verdict.valid
-    assert not verdict.correct
-    assert verdict.reward == 0
+    assert verdict.reward == 0  # although the form is right
     assert set(verdict.parts) == {"answer", "format"}  # every rank reports the same names
+
+
+def test_what_is_not_judged_is_not_correct_whatever_its_other_parts_say():
+    number = {"verifier": Numeric(), "weight": 0.5}  # "cat" is no number, so it cannot judge
+    verifier = WeightedSum(parts={"answer": {"verifier": Text(), "weight": 0.5}, "number": number})
+    verdict = verifier.verify(Problem(id="1", prompt="", answer="cat"), "<answer>cat</answer>")
+    assert verdict.parts["answer"] == 1
+    assert not verdict.valid
+    assert not verdict.correct
 
 
 @pytest.mark.parametrize(
