@@ -11,7 +11,7 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback
 
-from rlsd_lightning.step_boundary import ends_step
+from rlsd_lightning.step_boundary import ends_step, save_and_stop
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +58,7 @@ class GracefulStop(Callback):
         if not trainer.strategy.reduce_boolean_decision(self._asked, all=False):
             return
         self.stopped = True
-        trainer.should_stop = True
-        if trainer.global_step < trainer.max_steps:
-            trainer.limit_val_batches = 0  # Lightning would evaluate before it stops
-        trainer.save_checkpoint(self._checkpoint_path)
+        save_and_stop(trainer, self._checkpoint_path)
         log.warning(
             "Stopped after step %d of %d and saved %s. To go on from there: python -m rlsd_lightning %s",
             trainer.global_step,

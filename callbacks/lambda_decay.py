@@ -46,7 +46,9 @@ class LambdaDecay(Callback):
             "decay_steps": decay_steps,
             "shape": shape,
         }
-        lambda_at(1, **self._schedule)  # a fault in the schedule shows here, not in the middle of a run
+        lambda_at(
+            1, **self._schedule
+        )  # a fault in the schedule shows here, not in the middle of a run
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Set the lambda of the first step, or of the first after a resume."""

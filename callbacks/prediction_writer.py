@@ -64,4 +64,6 @@ class PredictionWriter(Callback):
         self._started.add(path)
 
     def _path(self, evaluation: str, rank: int) -> Path:
-        return self._dir / (f"{evaluation}.jsonl" if rank == 0 else f"{evaluation}.rank{rank}.jsonl")
+        return self._dir / (
+            f"{evaluation}.jsonl" if rank == 0 else f"{evaluation}.rank{rank}.jsonl"
+        )

@@ -41,7 +41,9 @@ def main() -> None:
     try:
         with _environment(HYDRA_FULL_ERROR="1"):  # else Hydra prints its errors itself
             _job()
-    except KeyboardInterrupt:  # training itself handles the first one: it finishes its step and saves
+    except (
+        KeyboardInterrupt
+    ):  # training itself handles the first one: it finishes its step and saves
         print("Interrupted.", file=sys.stderr)
         raise SystemExit(128 + signal.SIGINT) from None
     except HydraException as error:

@@ -45,8 +45,12 @@ def prove(policy: Policy, processor: Any, folder: Path) -> None:
     loaded = dict(auto_model.from_pretrained(folder, dtype=policy.dtype).named_parameters())
     for name, weight in named_weights(policy):
         if name not in loaded or not torch.equal(loaded[name], weight.cpu()):
-            raise RuntimeError(f"export: {folder} was written, but {name!r} differs after loading it again.")
+            raise RuntimeError(
+                f"export: {folder} was written, but {name!r} differs after loading it again."
+            )
     reader = (AutoTokenizer if is_text else AutoProcessor).from_pretrained(folder)
     before, after = (getattr(r, "tokenizer", r).get_vocab() for r in (processor, reader))
     if before != after:
-        raise RuntimeError(f"export: {folder} was written, but its tokenizer differs after loading it again.")
+        raise RuntimeError(
+            f"export: {folder} was written, but its tokenizer differs after loading it again."
+        )

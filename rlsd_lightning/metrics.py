@@ -69,19 +69,19 @@ class StepMetrics:
         for name, mean in metrics.items():
             self._means[name] = self._means[name] + mean if name in self._means else mean
 
-    def reduce(self, device: torch.device | str = "cpu") -> dict[str, float]:
+    def reduce(self) -> dict[str, float]:
         """Return the step's averages over all micro-batches and ranks, and start afresh.
 
-        Collective: every rank must call it with the same names.
-
-        Args:
-            device: where the process group can reduce (the GPU under NCCL).
+        Collective: every rank must call it. Ranks may have measured different things: each mean is over the ranks
+        that have it.
         """
-        names = sorted(self._means)
-        pairs = [[float(self._means[name].total), float(self._means[name].count)] for name in names]
+        mine = {name: (float(m.total), float(m.count)) for name, m in self._means.items()}
         self._means = {}
-        if torch.distributed.is_available() and torch.distributed.is_initialized() and names:
-            table = torch.tensor(pairs, dtype=torch.float64, device=device)
-            torch.distributed.all_reduce(table)
-            pairs = table.tolist()
-        return {name: float(Mean(*pair)) for name, pair in zip(names, pairs, strict=True)}
+        everyone = [mine]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            everyone = [{} for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather_object(everyone, mine)
+        reduced = StepMetrics()
+        for rank in everyone:
+            reduced.add({name: Mean(*pair) for name, pair in rank.items()})
+        return {name: float(mean) for name, mean in sorted(reduced._means.items())}

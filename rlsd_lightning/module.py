@@ -167,7 +167,7 @@ class RLSDModule(lightning.LightningModule):
             }
         )
         self._step_metrics.add(self._watch.read())
-        logged = self._step_metrics.reduce(self.device)
+        logged = self._step_metrics.reduce()
         seconds = sum(value for name, value in logged.items() if name.startswith("time/"))
         logged |= {"time/step_s": seconds, "time/tokens_per_s": self._num_step_tokens / seconds}
         # Lightning would count this step from 0; under the name "step" a number becomes the loggers' x-axis.
@@ -176,15 +176,24 @@ class RLSDModule(lightning.LightningModule):
     def respond(self, problems: list[Problem], evaluation: Evaluation) -> list[list[Completion]]:
         """Sample responses to problems as an evaluation asks for."""
         prompts = [self.encoder.student(problem) for problem in problems]
-        return self.engine.generate(prompts, evaluation.sampling, evaluation.samples_per_problem)
+        self.engine.wake()
+        responses = self.engine.generate(
+            prompts, evaluation.sampling, evaluation.samples_per_problem
+        )
+        self.engine.sleep()
+        return responses
 
-    def validation_step(self, batch: list[Problem], batch_idx: int, dataloader_idx: int = 0) -> None:
+    def validation_step(
+        self, batch: list[Problem], batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         """Sample responses to a batch of problems and hand them to their evaluator."""
         name = list(self.evaluations)[dataloader_idx]
         evaluation = self.evaluations[name]
         groups = self.respond(batch, evaluation)
         asked = [problem for problem, group in zip(batch, groups, strict=True) for _ in group]
-        evaluation.metric.update(asked, [completion.text for group in groups for completion in group])
+        evaluation.metric.update(
+            asked, [completion.text for group in groups for completion in group]
+        )
 
     def on_validation_epoch_end(self) -> None:
         """Log every number of every evaluator as val/<evaluator>/<number>."""

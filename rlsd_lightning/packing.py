@@ -90,7 +90,7 @@ def _row(
 def visibility(branch_ids: Tensor) -> Tensor:
     """Say which token sees which: the prompt and its own branch, up to itself.
 
-    Padding sees itself: a row of the attention that sees nothing at all would be NaN.
+    Padding is a branch of its own, seen by nothing else; that it sees anything at all keeps NaN out of its rows.
 
     Args:
         branch_ids: int64 [R, S]
@@ -109,9 +109,7 @@ def visibility(branch_ids: Tensor) -> Tensor:
     query, key = branch_ids.unsqueeze(2), branch_ids.unsqueeze(1)
     length = branch_ids.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=branch_ids.device).tril()
-    seen = ((key == 0) | (key == query)) & (key != PADDING) & causal
-    itself = torch.eye(length, dtype=torch.bool, device=branch_ids.device)
-    return (seen | itself).unsqueeze(1)
+    return (((key == 0) | (key == query)) & causal).unsqueeze(1)
 
 
 def attention_mask(rows: PackedRows, implementation: str, dtype: torch.dtype) -> Tensor:

@@ -102,8 +102,23 @@ class EmaTeacher(Teacher):
     def __init__(self, decay: float) -> None:
         super().__init__()
         if not 0 <= decay < 1:
-            raise ValueError(f"teacher.decay is {decay}. Set it in [0, 1), or choose teacher=frozen.")
+            raise ValueError(
+                f"teacher.decay is {decay}. Set it in [0, 1), or choose teacher=frozen."
+            )
         self.decay = decay
+
+    def bind(self, policy: Policy) -> None:
+        """Take the copy.
+
+        Raises:
+            ValueError: weights too coarse for small moves.
+        """
+        if policy.dtype != torch.float32:
+            raise ValueError(
+                f"teacher=ema moves its weights by small shares, which are lost in {policy.dtype}. Set "
+                "model.dtype=float32 (trainer.precision says what forward passes compute in), or choose teacher=synced."
+            )
+        super().bind(policy)
 
     def after_step(self, policy: Policy, step: int) -> None:
         """Move the copy a share of 1 - decay towards the policy."""

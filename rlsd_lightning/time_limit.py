@@ -11,7 +11,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.callbacks.timer import Timer
 
-from rlsd_lightning.step_boundary import ends_step
+from rlsd_lightning.step_boundary import ends_step, save_and_stop
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +45,7 @@ class TimeLimit(Callback):
         is_up = time.monotonic() - self._started >= self._seconds
         if not trainer.strategy.reduce_boolean_decision(is_up, all=False):
             return
-        trainer.should_stop = True
-        trainer.save_checkpoint(self._checkpoint_path)
+        save_and_stop(trainer, self._checkpoint_path)
         log.info(
             "exp_manager.max_time_per_run is over: stopped after step %d of %d and saved %s.",
             trainer.global_step,

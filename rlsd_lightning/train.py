@@ -21,6 +21,7 @@ from rlsd_lightning.export import export_policy
 from rlsd_lightning.models import Policy, load_reader
 from rlsd_lightning.report import write_report
 from rlsd_lightning.summary import Summary, closing_words
+from rlsd_lightning.weights import named_weights
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def fit(cfg: DictConfig) -> Metrics:
 def evaluate(cfg: DictConfig, stage: str) -> Metrics:
     """Score the policy on every evaluation and print the numbers."""
     parts = build_evaluation(cfg)
-    _load_checkpoint(cfg, parts.module.policy)
+    _load_into(cfg, parts)
     metrics = _evaluate(_trainer(cfg, ["progress"]), parts, stage)
     for name, value in sorted(metrics.items()):
         print(f"{name:50s} {value:.4f}")
@@ -84,7 +85,7 @@ def evaluate(cfg: DictConfig, stage: str) -> Metrics:
 def predict(cfg: DictConfig) -> Metrics:
     """Write completions with verdicts as JSONL, one file per evaluation."""
     parts = build_evaluation(cfg)
-    source = _load_checkpoint(cfg, parts.module.policy)
+    source = _load_into(cfg, parts)
     cfg.paths.output = cfg.paths.output or str(source / "predictions")
     trainer = _trainer(cfg, ["progress", "prediction_writer"])
     trainer.predict(parts.module, datamodule=parts.datamodule, return_predictions=False)
@@ -166,6 +167,14 @@ def _facts(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
         "skipped_rows": parts.skipped_rows,
         "filtered_prompts": parts.num_overlong,
     }
+
+
+def _load_into(cfg: DictConfig, parts: Parts) -> Path:
+    """Load the weights of `checkpoint` into the policy, and into the engine if it keeps its own."""
+    source = _load_checkpoint(cfg, parts.module.policy)
+    if not parts.module.engine.shares_policy_weights:
+        parts.module.engine.load_weights(named_weights(parts.module.policy))
+    return source
 
 
 def _load_checkpoint(cfg: DictConfig, policy: Policy) -> Path:

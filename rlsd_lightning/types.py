@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One row of a data set, as every later station sees it."""

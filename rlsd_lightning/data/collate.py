@@ -20,7 +20,9 @@ Unit = list[Rollout]
 """Rollouts of one problem that share a row."""
 
 
-def split_groups(groups: Sequence[Unit], num_bins: int, max_row_tokens: int | None, share_prefix: bool) -> list[Unit]:
+def split_groups(
+    groups: Sequence[Unit], num_bins: int, max_row_tokens: int | None, share_prefix: bool
+) -> list[Unit]:
     """Cut groups into units: whole groups where they fit.
 
     Args:
@@ -52,7 +54,9 @@ def _fitting(group: Unit, max_row_tokens: int | None, share_prefix: bool) -> lis
         return [[rollout] for rollout in group]
     units: list[Unit] = []
     for rollout in group:
-        fits = units and (max_row_tokens is None or row_tokens([*units[-1], rollout]) <= max_row_tokens)
+        fits = units and (
+            max_row_tokens is None or row_tokens([*units[-1], rollout]) <= max_row_tokens
+        )
         if fits:
             units[-1].append(rollout)
         else:
@@ -61,8 +65,10 @@ def _fitting(group: Unit, max_row_tokens: int | None, share_prefix: bool) -> lis
 
 
 def row_tokens(unit: Unit) -> int:
-    """Count the tokens of a unit's student row."""
-    return len(unit[0].student.token_ids) + sum(len(r.completion.token_ids) for r in unit)
+    """Count the tokens of a unit's row, in the longer of its views."""
+    teacher = unit[0].teacher
+    prompt = max(len(unit[0].student.token_ids), len(teacher.token_ids) if teacher else 0)
+    return prompt + sum(len(r.completion.token_ids) for r in unit)
 
 
 def balance(units: Sequence[Unit], num_bins: int) -> list[list[Unit]]:
@@ -99,7 +105,9 @@ def collate(
         metrics: see RolloutBatch.
     """
     rollouts = [rollout for unit in units for rollout in unit]
-    token_ids = pad_sequence([torch.tensor(r.completion.token_ids) for r in rollouts], batch_first=True)
+    token_ids = pad_sequence(
+        [torch.tensor(r.completion.token_ids) for r in rollouts], batch_first=True
+    )
     lengths = torch.tensor([num_loss_tokens(rollout) for rollout in rollouts])
     slots, images = _image_slots(rollouts)
     scored = [i for i, r in enumerate(rollouts) if r.teacher is not None and r.advantage != 0.0]

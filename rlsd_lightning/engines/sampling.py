@@ -34,10 +34,15 @@ def uniforms(seed: int, prompt_ids: Sequence[str], group_size: int, num_tokens: 
         True
     """
     draws = [
-        [_stream(seed, prompt_id, place).random(num_tokens, dtype=np.float32) for place in range(group_size)]
+        [
+            _stream(seed, prompt_id, place).random(num_tokens, dtype=np.float32)
+            for place in range(group_size)
+        ]
         for prompt_id in prompt_ids
     ]
-    return torch.from_numpy(np.array(draws, dtype=np.float32).reshape(len(prompt_ids), group_size, num_tokens))
+    return torch.from_numpy(
+        np.array(draws, dtype=np.float32).reshape(len(prompt_ids), group_size, num_tokens)
+    )
 
 
 def _stream(seed: int, prompt_id: str, place: int) -> np.random.Generator:
@@ -45,7 +50,9 @@ def _stream(seed: int, prompt_id: str, place: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
-def draw(logits: Tensor, uniform: Tensor, sampling: Sampling, banned: Tensor | None) -> tuple[Tensor, Tensor]:
+def draw(
+    logits: Tensor, uniform: Tensor, sampling: Sampling, banned: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Draw one token per row.
 
     Args:
@@ -61,18 +68,21 @@ def draw(logits: Tensor, uniform: Tensor, sampling: Sampling, banned: Tensor | N
     scaled = logits / (sampling.temperature or 1.0)
     logprobs = torch.log_softmax(scaled, dim=-1)
     allowed = logprobs if banned is None else logprobs.index_fill(-1, banned, -torch.inf)
-    tokens = allowed.argmax(-1) if sampling.temperature == 0 else _invert(allowed, uniform, sampling)
+    tokens = (
+        allowed.argmax(-1) if sampling.temperature == 0 else _invert(allowed, uniform, sampling)
+    )
     return tokens, logprobs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
 
 def _invert(logprobs: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:
     """Return the first token at which the cumulated, truncated distribution exceeds its uniform. [N]."""
-    cumulated = truncate(logprobs.exp(), sampling.top_k, sampling.top_p).cumsum(-1)
-    total = cumulated[:, -1:]
-    target = uniform.to(cumulated).unsqueeze(-1) * total
-    chosen = torch.searchsorted(cumulated, target, right=True)
-    last_possible = torch.searchsorted(cumulated, total.contiguous())  # a product may round up to the total
-    return torch.minimum(chosen, last_possible).squeeze(-1)
+    # Relative to the likeliest allowed token: bans may have taken nearly all of the mass.
+    likeliest = logprobs.amax(-1, keepdim=True)
+    probabilities = truncate((logprobs - likeliest).exp(), sampling.top_k, sampling.top_p)
+    # In float64: a parallel sum in float32 may step up at a token of probability 0, which could then be drawn.
+    cumulated = probabilities.cumsum(-1, dtype=torch.float64)
+    target = uniform.to(cumulated).unsqueeze(-1) * cumulated[:, -1:]
+    return torch.searchsorted(cumulated, target, right=True).squeeze(-1)
 
 
 def truncate(probabilities: Tensor, top_k: int, top_p: float) -> Tensor:

@@ -33,7 +33,9 @@ class TransformersEngine:
 
     def __init__(self, shares_policy_weights: bool = True, max_batch_prompts: int = 64) -> None:
         if max_batch_prompts < 1:
-            raise ValueError(f"engine.max_batch_prompts is {max_batch_prompts}; set it to 1 or more.")
+            raise ValueError(
+                f"engine.max_batch_prompts is {max_batch_prompts}; set it to 1 or more."
+            )
         self.shares_policy_weights = shares_policy_weights
         self.max_batch_prompts = max_batch_prompts
         self._policy: Policy | None = None
@@ -41,7 +43,9 @@ class TransformersEngine:
 
     def bind(self, policy: Policy, tokenizer: Any) -> None:
         """Take the policy to sample from, and the tokenizer that knows its stop tokens."""
-        self._policy = policy if self.shares_policy_weights else copy.deepcopy(policy).requires_grad_(False)
+        self._policy = (
+            policy if self.shares_policy_weights else copy.deepcopy(policy).requires_grad_(False)
+        )
         self._tokenizer = tokenizer
         self._stop_ids = stop_token_ids(policy, tokenizer)
 
@@ -60,7 +64,9 @@ class TransformersEngine:
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
         """Copy the policy's weights; with shared weights there is nothing to copy and it is an error to try."""
         if self.shares_policy_weights:
-            raise ValueError("engine.shares_policy_weights is true: the engine reads the policy's own weights.")
+            raise ValueError(
+                "engine.shares_policy_weights is true: the engine reads the policy's own weights."
+            )
         load_named_weights(self.policy, named_tensors)
 
     def sleep(self) -> None:
@@ -77,9 +83,7 @@ class TransformersEngine:
 
     def _completions(self, tokens: Tensor, logprobs: Tensor) -> list[list[Completion]]:
         rows = zip(tokens.tolist(), logprobs.tolist(), strict=True)
-        return [
-            [self._completion(*branch) for branch in zip(*row, strict=True)] for row in rows
-        ]
+        return [[self._completion(*branch) for branch in zip(*row, strict=True)] for row in rows]
 
     def _completion(self, tokens: list[int], logprobs: list[float]) -> Completion:
         end = next((i for i, token in enumerate(tokens) if token in self._stop_ids), None)
@@ -156,7 +160,9 @@ def _decode(
         going_on = ~finished.all(dim=1)
         if step + 1 == limit or not bool(going_on.any()):
             break
-        if int(going_on.sum()) <= 0.75 * len(alive):  # dropping rows copies the cache: only when it pays
+        if int(going_on.sum()) <= 0.75 * len(
+            alive
+        ):  # dropping rows copies the cache: only when it pays
             kept = going_on.nonzero().squeeze(1)
             cache.keep_rows(kept)
             alive, newest, finished = alive[kept], newest[kept], finished[kept]
@@ -167,7 +173,9 @@ def _decode(
     return tokens, logprobs
 
 
-def _prefill(policy: Policy, prompts: Sequence[Prompt], convert: Any) -> tuple[BranchCache, PackedRows, Tensor]:
+def _prefill(
+    policy: Policy, prompts: Sequence[Prompt], convert: Any
+) -> tuple[BranchCache, PackedRows, Tensor]:
     """Compute the prompts once; return the cache, the rows, and each prompt's last hidden state [P, H]."""
     images = {image.key: image for prompt in prompts for image in prompt.images}
     rows = pack_rows([(prompt, []) for prompt in prompts], {key: i for i, key in enumerate(images)})

@@ -27,6 +27,9 @@ from rlsd_lightning.models.text import TextFamily
 from rlsd_lightning.packing import attention_mask
 from rlsd_lightning.types import ImageBatch, PackedRows
 
+CHANGED_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+"""Settings of models that do something to their logits after the output embedding."""
+
 
 class Policy(nn.Module):
     """A transformers model with its family's knowledge."""
@@ -189,13 +192,16 @@ def load_policy(
         attn_implementation=attn_implementation,
     )
     head = model.get_output_embeddings()
-    if getattr(head, "bias", None) is not None or getattr(config, "final_logit_softcapping", None):
+    changed = [name for name in CHANGED_LOGITS if getattr(config, name, None) is not None]
+    if changed or getattr(head, "bias", None) is not None:
         raise ValueError(
-            f"model.path holds a {config.model_type!r} model whose output has a bias or soft-capped logits; "
-            "log-probs here are of a plain linear output. Choose a model without them."
+            f"model.path holds a {config.model_type!r} model whose logits are not a plain linear output "
+            f"({', '.join(changed) or 'bias'}), as log-probs here assume. Choose a model without that."
         )
     if freeze_vision and family.image_token_id is None:
-        raise ValueError("model.freeze_vision is true, but a text model has no vision tower. Set it to false.")
+        raise ValueError(
+            "model.freeze_vision is true, but a text model has no vision tower. Set it to false."
+        )
     if freeze_vision:
         model.model.visual.requires_grad_(False)
     if gradient_checkpointing:

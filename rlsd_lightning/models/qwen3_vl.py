@@ -94,7 +94,9 @@ class Qwen3VLFamily:
         visual: dict[str, Any] = {}
         if image_features:
             is_image = input_ids == self.image_token_id
-            tokens = torch.cat([features.tokens for features in image_features]).to(embeddings.dtype)
+            tokens = torch.cat([features.tokens for features in image_features]).to(
+                embeddings.dtype
+            )
             assert tokens.shape[0] == int(is_image.sum()), (
                 f"{tokens.shape[0]} visual features for {int(is_image.sum())} image tokens"
             )

@@ -31,7 +31,9 @@ class TextFamily:
 
     def encode_images(self, model: PreTrainedModel, images: ImageBatch) -> ImageFeatures:
         """Refuse: a text model has no vision tower."""
-        raise ValueError(f"model: {type(model).__name__} has no vision tower for {len(images.grids)} images.")
+        raise ValueError(
+            f"model: {type(model).__name__} has no vision tower for {len(images.grids)} images."
+        )
 
     def hidden_states(
         self,

@@ -138,7 +138,7 @@ def test_a_model_with_sliding_layers_is_refused():
 )
 def test_an_output_that_is_not_plainly_linear_is_refused(model, tmp_path):
     model().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="bias or soft-capped logits"):
+    with pytest.raises(ValueError, match="not a plain linear output"):
         load_policy(str(tmp_path), dtype="float32")
 
 
