@@ -1,5 +1,6 @@
 """Training as a user does it: each command in a process of its own, a kill, a resume."""
 
+import csv
 import json
 import signal
 from pathlib import Path
@@ -108,6 +109,46 @@ def test_grpo_is_rlsd_at_lambda_zero_bit_for_bit_and_not_above(workplace, rlsd, 
     weights = [checkpoint(workplace, r)["state_dict"] for r in ("grpo", "at_zero", "runs")]
     assert same(weights[0], weights[1])
     assert not same(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        ("trainer.accumulate_grad_batches=3", "rollout.share_prefix=false"),
+        (
+            "trainer=ddp",
+            "trainer.accelerator=cpu",
+            "trainer.precision=32-true",
+            "trainer.devices=2",
+        ),
+    ],
+    ids=["micro_batches", "two_processes"],
+)
+def test_how_a_step_is_cut_does_not_change_what_is_learnt(workplace, rlsd, straight, cut, request):
+    runs = request.node.callspec.id
+    given = {word.split("=")[0] for word in cut}
+    done = rlsd(
+        *(word for word in FIT if word.split("=")[0] not in given), *cut, f"paths.runs={runs}"
+    )
+    assert done.returncode == 0, done.stderr
+    one, other = (checkpoint(workplace, r)["state_dict"] for r in ("runs", runs))
+    for name, weight in one.items():
+        torch.testing.assert_close(other[name], weight, atol=1e-5, rtol=0, msg=name)
+    for here, there in zip(logged(workplace, "runs"), logged(workplace, runs), strict=True):
+        assert here == pytest.approx(there, rel=1e-4, abs=1e-6)
+
+
+def logged(workplace, runs: str) -> list[dict[str, float]]:
+    """Read the logged metrics of every step that do not measure time."""
+    (path,) = (workplace / runs / "quickstart" / "version_0" / "metrics").glob("*/metrics.csv")
+    with path.open() as file:
+        steps = [row for row in csv.DictReader(file) if row["loss/policy"]]
+    kept = ("credit/", "loss/", "optim/", "rollout/")
+    left_out = ("loss/sampler_gap", "loss/approx_kl", "rollout/completion_tokens_max")
+    return [
+        {k: float(v) for k, v in row.items() if k.startswith(kept) and k not in left_out}
+        for row in steps
+    ]
 
 
 @pytest.mark.slow
