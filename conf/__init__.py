@@ -1,1 +1,1 @@
-"""TODO."""
+"""Configuration: every option of every group; config.yaml is the table of contents."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 
-from rlsd_lightning.verifiers.verdicts import place
-
 from rlsd_lightning.interfaces import Verifier
 from rlsd_lightning.types import Problem, Verdict
+from rlsd_lightning.verifiers.verdicts import place
 
 _SHOWN = 5
 

@@ -23,14 +23,14 @@ from typing import Any
 import math_verify
 import sympy.core.cache
 import sympy.core.random
+
+from rlsd_lightning.types import Problem, Verdict
 from rlsd_lightning.verifiers.deadline import within
 from rlsd_lightning.verifiers.expressions import Expression, read_expression
 from rlsd_lightning.verifiers.extraction import check_extraction, closing_brace, extract_answer
 from rlsd_lightning.verifiers.magnitude import MAX_BITS, bits_bound
 from rlsd_lightning.verifiers.numerals import Numeral, read_numeral
 from rlsd_lightning.verifiers.verdicts import not_judged, quoted, right_or_wrong
-
-from rlsd_lightning.types import Problem, Verdict
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its timeouts are off
 

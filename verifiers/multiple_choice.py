@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from rlsd_lightning.types import Problem, Verdict
 from rlsd_lightning.verifiers.decoration import undecorated
 from rlsd_lightning.verifiers.extraction import check_extraction, extract_answer
 from rlsd_lightning.verifiers.verdicts import not_judged, place, quoted, right_or_wrong
-
-from rlsd_lightning.types import Problem, Verdict
 
 MAX_CHARS = 2_000
 """A longer answer is an essay, not a choice."""

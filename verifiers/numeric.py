@@ -10,12 +10,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from rlsd_lightning.types import Problem, Verdict
 from rlsd_lightning.verifiers.decoration import undecorated
 from rlsd_lightning.verifiers.extraction import check_extraction, extract_answer
 from rlsd_lightning.verifiers.numerals import Numeral, read_numeral
 from rlsd_lightning.verifiers.verdicts import not_judged, place, right_or_wrong
-
-from rlsd_lightning.types import Problem, Verdict
 
 
 @dataclass(frozen=True, slots=True)

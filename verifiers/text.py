@@ -16,11 +16,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from rlsd_lightning.types import Problem, Verdict
 from rlsd_lightning.verifiers.decoration import undecorated
 from rlsd_lightning.verifiers.extraction import check_extraction, extract_answer
 from rlsd_lightning.verifiers.verdicts import not_judged, place, quoted, right_or_wrong
-
-from rlsd_lightning.types import Problem, Verdict
 
 MAX_CHARS = 20_000
 """A longer answer is wrong unread."""

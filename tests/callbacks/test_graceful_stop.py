@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from rlsd_lightning.callbacks.graceful_stop import GracefulStop
 
+from rlsd_lightning.callbacks.graceful_stop import GracefulStop
 from tests.helpers.toy_training import ToyLoader, ToyModule, fit
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -4,8 +4,8 @@ import logging
 from types import SimpleNamespace
 
 import pytest
-from rlsd_lightning.callbacks.lambda_decay import LambdaDecay
 
+from rlsd_lightning.callbacks.lambda_decay import LambdaDecay
 from rlsd_lightning.credit import lambda_at
 from tests.helpers.fakes import FixedCredit
 from tests.helpers.toy_training import ToyLoader, ToyModule, fit

@@ -4,8 +4,8 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from rlsd_lightning.callbacks.prediction_writer import PredictionWriter
 
+from rlsd_lightning.callbacks.prediction_writer import PredictionWriter
 from rlsd_lightning.types import Completion, Problem
 from tests.helpers.fakes import ScriptedVerifier
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
+
 from rlsd_lightning.callbacks.progress import RLSDProgressBar
 
 STEPS, MICRO_BATCHES = 5, 3

@@ -5,6 +5,7 @@ import logging
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+
 from rlsd_lightning.callbacks.report_writer import ReportWriter
 
 

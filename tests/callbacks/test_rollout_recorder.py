@@ -8,8 +8,8 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
-from rlsd_lightning.callbacks.rollout_recorder import RolloutRecorder, image_path
 
+from rlsd_lightning.callbacks.rollout_recorder import RolloutRecorder, image_path
 from rlsd_lightning.records import TokenRecord, token_columns, token_pieces
 from rlsd_lightning.types import Completion, Problem, Prompt, Rollout, Verdict
 

@@ -2,8 +2,8 @@
 
 import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
-from rlsd_lightning.callbacks.step_checkpoint import StepCheckpoint
 
+from rlsd_lightning.callbacks.step_checkpoint import StepCheckpoint
 from tests.helpers.toy_training import ToyLoader, ToyModule, fit
 
 

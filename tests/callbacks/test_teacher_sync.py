@@ -1,8 +1,8 @@
 """The teacher follows once per optimizer step, after it."""
 
 import pytest
-from rlsd_lightning.callbacks.teacher_sync import TeacherSync
 
+from rlsd_lightning.callbacks.teacher_sync import TeacherSync
 from tests.helpers.toy_training import ToyLoader, ToyModule, fit
 
 

@@ -1,8 +1,8 @@
 """An engine with a copy of its own gets the weights before the first rollout and after every step."""
 
 import torch
-from rlsd_lightning.callbacks.weight_sync import WeightSync
 
+from rlsd_lightning.callbacks.weight_sync import WeightSync
 from tests.helpers.toy_training import ToyLoader, ToyModule, fit
 
 

@@ -2,8 +2,8 @@ import math
 
 import pytest
 import torch
-from rlsd_lightning.evaluators.accuracy import Accuracy, scores, tally
 
+from rlsd_lightning.evaluators.accuracy import Accuracy, scores, tally
 from rlsd_lightning.types import Problem, Verdict
 
 

@@ -5,6 +5,9 @@ import random
 import time
 
 import pytest
+
+from rlsd_lightning.types import Problem, Verdict
+from rlsd_lightning.verification import check_gold
 from rlsd_lightning.verifiers.answer_format import AnswerFormat
 from rlsd_lightning.verifiers.by_kind import ByKind
 from rlsd_lightning.verifiers.math import Math
@@ -12,9 +15,6 @@ from rlsd_lightning.verifiers.multiple_choice import MultipleChoice
 from rlsd_lightning.verifiers.numeric import Numeric
 from rlsd_lightning.verifiers.text import Text
 from rlsd_lightning.verifiers.weighted_sum import WeightedSum
-
-from rlsd_lightning.types import Problem, Verdict
-from rlsd_lightning.verification import check_gold
 
 VERIFIERS = {
     "math": Math(),

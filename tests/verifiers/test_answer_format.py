@@ -4,9 +4,9 @@ import itertools
 import re
 
 import pytest
-from rlsd_lightning.verifiers.answer_format import AnswerFormat, without_blanks
 
 from rlsd_lightning.types import Problem
+from rlsd_lightning.verifiers.answer_format import AnswerFormat, without_blanks
 
 PROBLEM = Problem(id="1", prompt="")
 

@@ -1,9 +1,9 @@
 import pytest
+
+from rlsd_lightning.types import Problem
 from rlsd_lightning.verifiers.by_kind import ByKind
 from rlsd_lightning.verifiers.numeric import Numeric
 from rlsd_lightning.verifiers.text import Text
-
-from rlsd_lightning.types import Problem
 
 VERIFIER = ByKind(
     verifiers={"numeric": Numeric(abs_tol=1), "text": Text()},

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+
+from rlsd_lightning.types import Problem
 from rlsd_lightning.verifiers.answer_format import AnswerFormat
 from rlsd_lightning.verifiers.by_kind import ByKind
 from rlsd_lightning.verifiers.math import Math
@@ -11,8 +13,6 @@ from rlsd_lightning.verifiers.multiple_choice import MultipleChoice
 from rlsd_lightning.verifiers.numeric import Numeric
 from rlsd_lightning.verifiers.text import Text
 from rlsd_lightning.verifiers.weighted_sum import WeightedSum
-
-from rlsd_lightning.types import Problem
 
 CASES = Path(__file__).parents[1] / "data" / "verifier-cases"
 KNOWN_DIFFERENCES = {

@@ -2,6 +2,7 @@ import threading
 import time
 
 import pytest
+
 from rlsd_lightning.verifiers.deadline import DeadlinePassed, within
 
 

@@ -1,4 +1,5 @@
 import pytest
+
 from rlsd_lightning.verifiers.expressions import Expression, read_expression
 
 

@@ -1,6 +1,7 @@
 import time
 
 import pytest
+
 from rlsd_lightning.verifiers.extraction import (
     MAX_BOXED_CHARS,
     MAX_WHOLE_RESPONSE_CHARS,

@@ -1,4 +1,5 @@
 import pytest
+
 from rlsd_lightning.verifiers.magnitude import MAX_BITS, bits_bound
 
 

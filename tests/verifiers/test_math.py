@@ -5,10 +5,10 @@ import threading
 import time
 
 import pytest
-from rlsd_lightning.verifiers.math import Math
 from sympy.core.cache import cacheit
 
 from rlsd_lightning.types import Problem
+from rlsd_lightning.verifiers.math import Math
 
 MATH = Math()
 

@@ -1,7 +1,7 @@
 import pytest
-from rlsd_lightning.verifiers.multiple_choice import MultipleChoice, read_choice
 
 from rlsd_lightning.types import Problem
+from rlsd_lightning.verifiers.multiple_choice import MultipleChoice, read_choice
 
 OPTIONS = {"A": "cat", "B": "dog", "C": "cow", "D": "horse"}
 

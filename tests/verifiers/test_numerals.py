@@ -1,4 +1,5 @@
 import pytest
+
 from rlsd_lightning.verifiers.numerals import Numeral, read_numeral
 
 

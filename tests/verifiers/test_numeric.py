@@ -1,9 +1,9 @@
 import math
 
 import pytest
-from rlsd_lightning.verifiers.numeric import Numeric, Tolerance
 
 from rlsd_lightning.types import Problem
+from rlsd_lightning.verifiers.numeric import Numeric, Tolerance
 
 
 def judge(verifier, gold, answer, **extra):

@@ -1,7 +1,7 @@
 import pytest
-from rlsd_lightning.verifiers.text import Text, squad_words, word_f1
 
 from rlsd_lightning.types import Problem
+from rlsd_lightning.verifiers.text import Text, squad_words, word_f1
 
 
 def judge(verifier, gold, answer, **extra):

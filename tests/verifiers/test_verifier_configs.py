@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-import rlsd_lightning.conf
 from hydra import compose, initialize_config_module
 from hydra.utils import instantiate
 
+import rlsd_lightning.conf
 from rlsd_lightning.interfaces import Verifier
 from rlsd_lightning.types import Problem
 

@@ -1,10 +1,10 @@
 import pytest
+
+from rlsd_lightning.types import Problem
 from rlsd_lightning.verifiers.answer_format import AnswerFormat
 from rlsd_lightning.verifiers.numeric import Numeric
 from rlsd_lightning.verifiers.text import Text
 from rlsd_lightning.verifiers.weighted_sum import WeightedSum
-
-from rlsd_lightning.types import Problem
 
 PROBLEM = Problem(id="1", prompt="", answer="4")
 RIGHT, WELL_FORMED = "<answer>4</answer>", "<thought></thought><answer>5</answer>"
