@@ -1,1 +1,12 @@
-"""TODO."""
+"""Callbacks: what happens around a step. Each says after which Lightning hook it acts, and before which.
+
+lambda_decay        the two-phase schedule of the evidence weight
+teacher_sync        policy -> teacher
+weight_sync         policy -> rollout engine
+step_checkpoint     checkpoints at the ends of steps, from which a run goes on exactly
+graceful_stop       Ctrl-C and SIGTERM: finish the step, save, say how to go on
+rollout_recorder    every completion as JSONL, with its tokens now and then
+prediction_writer   completions with verdicts of `predict`
+progress            reward, accuracy, lambda, clipped fraction, tokens/s
+report_writer       report.html at the end, however it comes
+"""

@@ -51,6 +51,17 @@ class Problem:
     location: str = ""
     """Where the row came from, for messages: "train.jsonl:17"."""
 
+    @property
+    def place(self) -> str:
+        """Name the problem in a message, with the file and line where these are known.
+
+        Example:
+            >>> Problem(id="q7", prompt="2+2?", location="train.jsonl:7").place
+            "problem 'q7' (train.jsonl:7)"
+        """
+        known = self.location not in ("", self.id)
+        return f"problem {self.id!r} ({self.location})" if known else f"problem {self.id!r}"
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:

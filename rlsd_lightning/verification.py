@@ -82,7 +82,7 @@ def check_gold(verifier: Verifier, problems: Sequence[Problem], limit: int) -> N
     """
     checked = [problems[index] for index in range(min(limit, len(problems)))]
     faults = [(problem, _gold_fault(verifier, problem)) for problem in checked]
-    refused = [f"  {_place(problem)}: {fault}" for problem, fault in faults if fault]
+    refused = [f"  {problem.place}: {fault}" for problem, fault in faults if fault]
     if refused:
         raise ValueError(
             f"verifier: {type(verifier).__name__} refuses {len(refused)} of the first {len(checked)} gold answers, so "
@@ -103,11 +103,11 @@ def _gold_fault(verifier: Verifier, problem: Problem) -> str:
 
 
 def _verify(verifier: Verifier, problem: Problem, response: str) -> Verdict:
-    where = f"{type(verifier).__name__} on {_place(problem)}"
+    where = f"{type(verifier).__name__} on {problem.place}"
     try:
         verdict = verifier.verify(problem, response)
     except ValueError as error:
-        message = str(error) if _place(problem) in str(error) else f"{_place(problem)}: {error}"
+        message = str(error) if problem.place in str(error) else f"{problem.place}: {error}"
         raise ValueError(f"verifier: {type(verifier).__name__}: {message}") from error
     except Exception as error:
         raise RuntimeError(
@@ -119,12 +119,6 @@ def _verify(verifier: Verifier, problem: Problem, response: str) -> Verdict:
             f"judged is Verdict(reward=0.0, correct=False, valid=False)."
         )
     return verdict
-
-
-def _place(problem: Problem) -> str:
-    """Name a problem, with the file and line where these are known."""
-    where = f" ({problem.location})" if problem.location else ""
-    return f"problem {problem.id!r}{where}"
 
 
 def _is_finite(reward: Any) -> bool:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 
 from rlsd_lightning.interfaces import Verifier
 from rlsd_lightning.types import Problem, Verdict
-from rlsd_lightning.verifiers.verdicts import place
 
 _SHOWN = 5
 
@@ -43,7 +42,7 @@ class ByKind:
         """Judge `response` by the verifier for the problem's kind."""
         verifier = self.routes.get(spelt_alike(problem.kind))
         if verifier is None:
-            raise ValueError(f"{place(problem)}: {self._unknown(problem.kind)}")
+            raise ValueError(f"{problem.place}: {self._unknown(problem.kind)}")
         return verifier.verify(problem, response)
 
     def check(self, problems: Iterable[Problem]) -> None:
@@ -59,7 +58,7 @@ class ByKind:
         first = list(itertools.islice(strangers, _SHOWN))
         if first:
             count = len(first) + sum(1 for _ in strangers)
-            lines = "\n".join(f"  {place(p)}: kind {p.kind!r}" for p in first)
+            lines = "\n".join(f"  {p.place}: kind {p.kind!r}" for p in first)
             raise ValueError(f"{count} problems: {self._unknown(first[0].kind)}\n{lines}")
 
     def _unknown(self, kind: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from rlsd_lightning.types import Problem, Verdict
 from rlsd_lightning.verifiers.decoration import undecorated
 from rlsd_lightning.verifiers.extraction import check_extraction, extract_answer
-from rlsd_lightning.verifiers.verdicts import not_judged, place, quoted, right_or_wrong
+from rlsd_lightning.verifiers.verdicts import not_judged, quoted, right_or_wrong
 
 MAX_CHARS = 2_000
 """A longer answer is an essay, not a choice."""
@@ -160,7 +160,7 @@ class MultipleChoice:
             options = {}
         if not options or not all(len(letter) == 1 and "A" <= letter <= "Z" for letter in options):
             raise ValueError(
-                f"{place(problem)}: extra.options is {given!r}, but it must be texts by letter (A: cat, B: dog) or a "
+                f"{problem.place}: extra.options is {given!r}, but it must be texts by letter (A: cat, B: dog) or a "
                 f"list of at most 26 texts. Mend it in the data set."
             )
         return options

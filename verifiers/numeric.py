@@ -14,7 +14,7 @@ from rlsd_lightning.types import Problem, Verdict
 from rlsd_lightning.verifiers.decoration import undecorated
 from rlsd_lightning.verifiers.extraction import check_extraction, extract_answer
 from rlsd_lightning.verifiers.numerals import Numeral, read_numeral
-from rlsd_lightning.verifiers.verdicts import not_judged, place, right_or_wrong
+from rlsd_lightning.verifiers.verdicts import not_judged, right_or_wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Numeric:
         mode, unit = extra.get("mode", ""), extra.get("unit", ())
         if mode not in ("", "relaxed"):
             raise ValueError(
-                f"{place(problem)}: extra.mode is {mode!r}, but Numeric knows only relaxed. Remove it."
+                f"{problem.place}: extra.mode is {mode!r}, but Numeric knows only relaxed. Remove it."
             )
         own = (unit,) if isinstance(unit, str) else tuple(unit)
         return self._tolerance(problem), own + self.units, self.words or mode == "relaxed"
@@ -143,7 +143,7 @@ class Numeric:
             )
         except ValueError as error:
             raise ValueError(
-                f"{place(problem)}: extra.tolerance is {given!r}, which cannot be used: {error}. "
+                f"{problem.place}: extra.tolerance is {given!r}, which cannot be used: {error}. "
                 f"Mend it in the data set."
             ) from None
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from rlsd_lightning.types import Problem, Verdict
 from rlsd_lightning.verifiers.decoration import undecorated
 from rlsd_lightning.verifiers.extraction import check_extraction, extract_answer
-from rlsd_lightning.verifiers.verdicts import not_judged, place, quoted, right_or_wrong
+from rlsd_lightning.verifiers.verdicts import not_judged, quoted, right_or_wrong
 
 MAX_CHARS = 20_000
 """A longer answer is wrong unread."""
@@ -125,7 +125,7 @@ class Text:
         rule = problem.extra.get("rule", self.rule)
         if rule not in _NORMALISE:
             raise ValueError(
-                f"{place(problem)}: extra.rule is {rule!r}, but Text knows {', '.join(_NORMALISE)}. Mend it there."
+                f"{problem.place}: extra.rule is {rule!r}, but Text knows {', '.join(_NORMALISE)}. Mend it there."
             )
         return rule
 
@@ -135,6 +135,6 @@ def _gold_answers(problem: Problem) -> list[str]:
     references = problem.extra.get("references", [])
     if not isinstance(references, list | tuple) or not all(isinstance(r, str) for r in references):
         raise ValueError(
-            f"{place(problem)}: extra.references is {references!r}, but it must be a list of texts. Mend it there."
+            f"{problem.place}: extra.references is {references!r}, but it must be a list of texts. Mend it there."
         )
     return [problem.answer, *references]

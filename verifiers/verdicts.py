@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlsd_lightning.types import Problem, Verdict
+from rlsd_lightning.types import Verdict
 
 
 def right_or_wrong(correct: bool, got: str | None, wanted: str) -> Verdict:
@@ -49,14 +49,3 @@ def quoted(text: str, limit: int = 80) -> str:
     """
     rest = f" and {len(text) - limit} more" if len(text) > limit else ""
     return ascii(text[:limit]) + rest
-
-
-def place(problem: Problem) -> str:
-    """Name a problem in a message, with the file and line where these are known.
-
-    Example:
-        >>> place(Problem(id="q7", prompt="2+2?", location="train.jsonl:7"))
-        "problem 'q7' (train.jsonl:7)"
-    """
-    where = f" ({problem.location})" if problem.location else ""
-    return f"problem {problem.id!r}{where}"

@@ -77,18 +77,6 @@ def parse_columns(columns: Mapping[str, Any] | None) -> Columns:
     return Columns(**(columns or {}))
 
 
-def name_problem(problem: Problem) -> str:
-    """Name a problem for a message.
-
-    Example:
-        >>> name_problem(Problem(id="p7", prompt="1+1?", location="train.jsonl:7"))
-        'train.jsonl:7 (problem p7)'
-    """
-    if problem.location in ("", problem.id):
-        return f"problem {problem.id}"
-    return f"{problem.location} (problem {problem.id})"
-
-
 def name_column(column: str | None, row: Mapping[str, Any]) -> str:
     """Name a column for a message; if the row lacks it, also those that it has.
 

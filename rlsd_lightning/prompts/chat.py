@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from rlsd_lightning.data.columns import name_problem
 from rlsd_lightning.prompts.template import IMAGE_MARK
 from rlsd_lightning.types import Problem
 
@@ -65,19 +64,19 @@ class ChatTokenizer:
         num_places, num_images = text.count(IMAGE_MARK), len(problem.images)
         if num_images and self._image_token_id is None:
             raise ValueError(
-                f"{name_problem(problem)} has {num_images} images, but the model reads text only. "
+                f"{problem.place} has {num_images} images, but the model reads text only. "
                 "Needed: problems without images, or a vision-language model. Change path or model."
             )
         if num_places and num_places != num_images:
             raise ValueError(
-                f"{name_problem(problem)}: the rendered prompt has {num_places} places for {num_images} images. "
+                f"{problem.place}: the rendered prompt has {num_places} places for {num_images} images. "
                 "Needed: one for each. Show problem.prompt exactly once in the template, and write one <image> for "
                 "each image, or none at all."
             )
         for token in self._placeholders:
             if token in text:
                 raise ValueError(
-                    f"{name_problem(problem)}: its text spells {token}, which the model would read as part of an image. "
+                    f"{problem.place}: its text spells {token}, which the model would read as part of an image. "
                     "Needed: text without the model's image tokens. Remove it from the row (an image is written "
                     "<image>)."
                 )

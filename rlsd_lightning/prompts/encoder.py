@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from rlsd_lightning.data.columns import name_problem
 from rlsd_lightning.data.images import image_size
 from rlsd_lightning.prompts.chat import ChatTokenizer
 from rlsd_lightning.prompts.image_cache import ImageCache
@@ -33,7 +32,7 @@ class PromptTooLongError(ValueError):
         setting = "max_prompt_tokens" if view == "student" else "max_teacher_prompt_tokens"
         without = ", even without its reference" if view == "teacher" else ""
         super().__init__(
-            f"{name_problem(problem)}: the {view}'s prompt has {num_tokens} tokens{without}. "
+            f"{problem.place}: the {view}'s prompt has {num_tokens} tokens{without}. "
             f"Needed: at most {limit} ({setting}). Raise the limit, shrink the images, or set on_overlong=filter."
         )
         self.problem_id, self.location = problem.id, problem.location
@@ -192,7 +191,7 @@ class PromptEncoder:
             return token_ids
         num_places = token_ids.count(image_token_id)
         assert num_places == len(grids), (
-            f"{name_problem(problem)}: {num_places} image tokens for {len(grids)} images"
+            f"{problem.place}: {num_places} image tokens for {len(grids)} images"
         )
         counts = iter([self.family.num_image_tokens(grid) for grid in grids])
         expanded: list[int] = []
@@ -212,4 +211,4 @@ def _naming(problem: Problem) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{name_problem(problem)}: {error}") from error
+        raise ValueError(f"{problem.place}: {error}") from error

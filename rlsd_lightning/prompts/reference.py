@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from rlsd_lightning.data.columns import name_problem
 from rlsd_lightning.types import Problem
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def choose_reference(problem: Problem, mode: ReferenceMode) -> Reference:
         return Reference(problem.answer)
     if problem.reference is None:
         raise ValueError(
-            f"{name_problem(problem)} has no reference, but prompt.reference={mode} shows it to the "
+            f"{problem.place} has no reference, but prompt.reference={mode} shows it to the "
             "teacher. Needed: a solution in every row. Map columns.reference, or set prompt.reference=answer."
         )
     if mode == "solution":

@@ -12,7 +12,7 @@ import difflib
 from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from rlsd_lightning.data.columns import IMAGE_PLACEHOLDER, name_problem
+from rlsd_lightning.data.columns import IMAGE_PLACEHOLDER
 from rlsd_lightning.prompts.reference import Reference, ReferenceMode, choose_reference
 from rlsd_lightning.types import Problem
 
@@ -104,7 +104,7 @@ def _render(view: str, template: Template, problem: Problem, variables: dict[str
         return template.render(variables)
     except (TemplateError, TypeError) as error:  # undefined, wrong type, or refused by the sandbox
         raise ValueError(
-            f"{name_problem(problem)}: prompt.{view} cannot be rendered ({error}). "
+            f"{problem.place}: prompt.{view} cannot be rendered ({error}). "
             "Needed: what the template shows must be in every row. Add it, or test it with `is defined`."
         ) from error
 

@@ -59,14 +59,17 @@ class EncodedTexts:
     """True = a token of the demonstration, not padding. [B, T]"""
     count_mask: Tensor
     """True = says how many there are of a colour. [B, T]"""
+    fact_mask: Tensor
+    """True = a colour or a digit, but for a thought's first word, which is free: chain or citing. [B, T]"""
 
 
 class Encoder:
-    """Turns demonstrations into tokens and finds the counts among them."""
+    """Turns demonstrations into tokens and finds the facts among them."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self.tokenizer = tokenizer
-        self.colour_ids = torch.tensor(tokenizer.convert_tokens_to_ids(list(COLOURS)))
+        self._colour_ids = torch.tensor(tokenizer.convert_tokens_to_ids(list(COLOURS)))
+        self._digit_ids = torch.tensor(tokenizer.convert_tokens_to_ids(list("0123456789")))
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """Tokenise; a count is the token behind a colour."""
@@ -77,6 +80,8 @@ class Encoder:
             return_tensors="pt",
         )
         token_ids = batch["input_ids"]
-        count_mask = torch.zeros_like(token_ids, dtype=torch.bool)
-        count_mask[:, 1:] = torch.isin(token_ids[:, :-1], self.colour_ids)
-        return EncodedTexts(token_ids, batch["attention_mask"].bool(), count_mask)
+        is_colour = torch.isin(token_ids, self._colour_ids)
+        count_mask = is_colour.roll(1, dims=1)
+        fact_mask = is_colour | torch.isin(token_ids, self._digit_ids)
+        fact_mask[:, 1] = False
+        return EncodedTexts(token_ids, batch["attention_mask"].bool(), count_mask, fact_mask)

@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 _LOG_EVERY_N_STEPS = 50
 _RECENT_STEPS = 10
 
+Write = Callable[[Puzzle], str]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -45,19 +47,23 @@ class Recipe:
     teacher_batch: int = 16
     """Demonstrations of the teacher's view per step."""
     learning_rate: float = 3e-3
-    """Peak; reached after lr_warmup_steps, falls to a tenth over the sloppy stage."""
+    """Reached after lr_warmup_steps."""
     lr_warmup_steps: int = 30
     """Steps over which the learning rate rises."""
-    count_weight: float = 4.0
-    """How many times a count weighs in the loss what another token weighs: counts are all there is to learn."""
+    fact_weight: float = 4.0
+    """What a colour or a digit weighs in the loss; every other token weighs 1."""
     sparse_steps: int = 100
     """Clean steps on sparse grids, which are easier to count, before full ones."""
     max_clean_steps: int = 500
     """The clean stage ends here at the latest."""
     count_accuracy: float = 0.95
-    """The clean stage ends when this fraction of counts is the model's first choice."""
+    """Needed to end the clean stage: fraction of the student's counts that are its first choice."""
+    copy_accuracy: float = 0.99
+    """Needed to end the clean stage: fraction of the teacher's facts that are its first choice."""
     sloppy_steps: int = 60
     """Steps of the sloppy stage."""
+    sloppy_lr_fraction: float = 0.5
+    """The learning rate at the sloppy stage's beginning, over learning_rate; it falls to a tenth of that."""
     slip_fraction: float = 0.45
     """Probability that a count in a sloppy demonstration is off by one."""
     student_citing_fraction: float = 0.01
@@ -123,69 +129,98 @@ class _Pupil:
             model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0
         )
         self.num_steps = 0
-        self.recent: deque[float] = deque(maxlen=_RECENT_STEPS)
+        self.counts_right: deque[float] = deque(maxlen=_RECENT_STEPS)
+        self.facts_right: deque[float] = deque(maxlen=_RECENT_STEPS)
         self.started = time.perf_counter()
 
     @property
-    def count_accuracy(self) -> float:
-        """Fraction of the student's demonstrated counts that were the first choice, over the recent steps."""
-        return sum(self.recent) / _RECENT_STEPS
+    def is_ready(self) -> bool:
+        """Whether it counts as a student and copies as a teacher well enough, over the recent steps."""
+        return (
+            self.num_steps > self.recipe.sparse_steps + _RECENT_STEPS
+            and _mean(self.counts_right) >= self.recipe.count_accuracy
+            and _mean(self.facts_right) >= self.recipe.copy_accuracy
+        )
 
-    def step(
-        self,
-        views: Views,
-        student_text: Callable[[Puzzle], str],
-        teacher_text: Callable[[Puzzle], str],
-        lr_fraction: float = 1.0,
-    ) -> None:
-        """Take one optimizer step on freshly written demonstrations of both views."""
+    def step(self, views: Views, show: Write, tell: Write, lr_fraction: float = 1.0) -> None:
+        """Take one optimizer step on freshly written demonstrations of both views.
+
+        Args:
+            views: puzzles to draw from.
+            show: writes a demonstration for the student's view.
+            tell: writes a demonstration for the teacher's view.
+            lr_fraction: multiplies the learning rate.
+        """
         rise = min(1.0, (self.num_steps + 1) / self.recipe.lr_warmup_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.learning_rate * rise * lr_fraction
-        student = self._score(views.student, views.puzzles, student_text, self.recipe.student_batch)
-        teacher = self._score(views.teacher, views.puzzles, teacher_text, self.recipe.teacher_batch)
-        loss, weight = student[0] + teacher[0], student[1] + teacher[1]
+        student = self._score(views.student, views.puzzles, show, self.recipe.student_batch)
+        teacher = self._score(views.teacher, views.puzzles, tell, self.recipe.teacher_batch)
         self.optimizer.zero_grad()
-        (loss / weight).backward()
+        ((student.loss + teacher.loss) / (student.weight + teacher.weight)).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
-        self.recent.append(student[2])
+        self.counts_right.append(student.counts_right)
+        self.facts_right.append(teacher.facts_right)
         self.num_steps += 1
         if self.num_steps % _LOG_EVERY_N_STEPS == 0:
-            seconds = time.perf_counter() - self.started
-            message = "warm start: step %d, count accuracy %.2f, %.0f s"
-            log.info(message, self.num_steps, self.count_accuracy, seconds)
+            log.info("warm start: step %d, %s", self.num_steps, self)
 
     def _score(
-        self, view: View, puzzles: Sequence[Puzzle], write: Callable[[Puzzle], str], batch_size: int
-    ) -> tuple[Tensor, Tensor, float]:
-        """Return the summed loss, the sum of its weights and the accuracy of the counts."""
+        self, view: View, puzzles: Sequence[Puzzle], write: Write, batch_size: int
+    ) -> _Score:
         rows = self.rng.sample(range(len(puzzles)), min(batch_size, len(puzzles)))
         batch = self.encoder.encode([write(puzzles[row]) for row in rows])
         logits = view.completion_logits(self.model, rows, batch.token_ids)
-        weights = batch.mask + (self.recipe.count_weight - 1) * batch.count_mask
+        weights = batch.mask + (self.recipe.fact_weight - 1) * batch.fact_mask
         losses = cross_entropy(logits.flatten(0, 1), batch.token_ids.flatten(), reduction="none")
-        right = (logits.argmax(-1) == batch.token_ids)[batch.count_mask]
-        return (losses * weights.flatten()).sum(), weights.sum(), right.float().mean().item()
+        is_right = (logits.argmax(-1) == batch.token_ids).float()
+        return _Score(
+            loss=(losses * weights.flatten()).sum(),
+            weight=weights.sum(),
+            counts_right=is_right[batch.count_mask].mean().item(),
+            facts_right=is_right[batch.fact_mask].mean().item(),
+        )
+
+    def __str__(self) -> str:
+        seconds = time.perf_counter() - self.started
+        counts, facts = _mean(self.counts_right), _mean(self.facts_right)
+        return f"student's counts {counts:.2f}, teacher's facts {facts:.3f} right, {seconds:.0f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class _Score:
+    """How the model did on one view's demonstrations."""
+
+    loss: Tensor
+    """Weighted sum over tokens. []"""
+    weight: Tensor
+    """Sum of the weights. []"""
+    counts_right: float
+    """Fraction of counts that were the first choice; NaN without counts."""
+    facts_right: float
+    """The same for facts."""
+
+
+def _mean(values: Collection[float]) -> float:
+    return sum(values) / max(1, len(values))
 
 
 def _clean_stage(pupil: _Pupil, easy: Views, hard: Views) -> None:
     recipe = pupil.recipe
     tell = _teller(recipe, pupil.rng)
-    for _ in range(recipe.sparse_steps):
-        pupil.step(easy, clean, tell)
-    pupil.recent.clear()
-    while pupil.count_accuracy < recipe.count_accuracy:
+    while not pupil.is_ready:
         if pupil.num_steps >= recipe.max_clean_steps:
             log.warning(
-                "warm start: count accuracy is %.2f after max_clean_steps=%d, needed is %.2f; what follows starts "
-                "from a weaker model. Raise max_clean_steps or choose another seed.",
-                pupil.count_accuracy,
+                "warm start: after max_clean_steps=%d it has %s; needed are %.2f and %.3f. What follows starts from a "
+                "weaker model. Raise max_clean_steps or choose another seed.",
                 recipe.max_clean_steps,
+                pupil,
                 recipe.count_accuracy,
+                recipe.copy_accuracy,
             )
             return
-        pupil.step(hard, clean, tell)
+        pupil.step(easy if pupil.num_steps < recipe.sparse_steps else hard, clean, tell)
 
 
 def _sloppy_stage(pupil: _Pupil, views: Views) -> None:
@@ -197,10 +232,11 @@ def _sloppy_stage(pupil: _Pupil, views: Views) -> None:
 
     tell = _teller(recipe, rng)
     for step in range(recipe.sloppy_steps):
-        pupil.step(views, show, tell, lr_fraction=1 - 0.9 * step / recipe.sloppy_steps)
+        fall = 1 - 0.9 * step / recipe.sloppy_steps
+        pupil.step(views, show, tell, lr_fraction=recipe.sloppy_lr_fraction * fall)
 
 
-def _teller(recipe: Recipe, rng: random.Random) -> Callable[[Puzzle], str]:
+def _teller(recipe: Recipe, rng: random.Random) -> Write:
     def tell(puzzle: Puzzle) -> str:
         return citing(puzzle) if rng.random() < recipe.teacher_citing_fraction else clean(puzzle)
 

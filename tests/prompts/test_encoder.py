@@ -147,7 +147,7 @@ def test_text_that_spells_an_image_token_is_refused_in_either_view(
     make_encoder, image_paths, token
 ):
     encoder = make_encoder()
-    message = rf"train\.jsonl:3 \(problem p1\): its text spells {token}".replace("|", r"\|")
+    message = rf"problem 'p1' \(train\.jsonl:3\): its text spells {token}".replace("|", r"\|")
     with pytest.raises(ValueError, match=message):
         encoder.student(problem(f"the {token}?", [image_paths["odd"]]))
     with pytest.raises(ValueError, match=message):
@@ -175,7 +175,7 @@ def test_an_image_shape_that_the_model_refuses_is_named_with_its_problem(make_en
     asked = problem(images=[str(tmp_path / "line.png")])
     encoder = make_encoder()
     for use in (encoder.student, encoder.count_student_tokens):
-        with pytest.raises(ValueError, match=r"train\.jsonl:3 \(problem p1\): .*aspect ratio"):
+        with pytest.raises(ValueError, match=r"problem 'p1' \(train\.jsonl:3\): .*aspect ratio"):
             use(asked)
 
 
@@ -285,7 +285,8 @@ def test_images_are_refused_by_text_models(image_paths):
     template = PromptTemplate("{{ problem.prompt }}", TEACHER)
     encoder = PromptEncoder(tiny_tokenizer(), template, TextFamily())
     with pytest.raises(
-        ValueError, match=r"problem p1\) has 1 images, but the model reads text only"
+        ValueError,
+        match=r"problem 'p1' \(train\.jsonl:3\) has 1 images, but the model reads text only",
     ):
         encoder.student(problem(images=[image_paths["odd"]]))
 

@@ -44,8 +44,8 @@ def test_overlong_problems_are_one_error_if_they_are_to_be(make_encoder, problem
     encoder = make_encoder(max_prompt_tokens=sizes(make_encoder, problems)[2])
     with pytest.raises(ValueError, match=r"2 of 4 problems cannot be used") as caught:
         filter_overlong(problems, encoder, "error")
-    assert "a.jsonl:2 (problem p1): the student's prompt has" in str(caught.value)
-    assert "a.jsonl:4 (problem p3): the student's prompt has" in str(caught.value)
+    assert "problem 'p1' (a.jsonl:2): the student's prompt has" in str(caught.value)
+    assert "problem 'p3' (a.jsonl:4): the student's prompt has" in str(caught.value)
 
 
 def test_nothing_left_is_an_error(make_encoder, problems):
@@ -56,7 +56,7 @@ def test_nothing_left_is_an_error(make_encoder, problems):
 def test_faults_of_the_text_are_errors_even_when_filtering(make_encoder, problems):
     bad = Problem(id="p9", prompt="the <|image_pad|>", location="a.jsonl:9")
     with pytest.raises(
-        ValueError, match=r"1 of 5 .*\n  a\.jsonl:9 \(problem p9\): its text spells"
+        ValueError, match=r"1 of 5 .*\n  problem 'p9' \(a\.jsonl:9\): its text spells"
     ):
         filter_overlong([*problems, bad], make_encoder(), "filter")
 
@@ -78,8 +78,8 @@ def test_references_are_checked_where_the_teacher_is_needed(make_encoder, proble
     assert filter_overlong([lacking, spelling], make_encoder(), "error")[0] == [0, 1]
     with pytest.raises(ValueError, match=r"2 of 2") as caught:
         filter_overlong([lacking, spelling], make_encoder(), "error", with_teacher=True)
-    assert "a.jsonl:9 (problem p9) has no reference" in str(caught.value)
-    assert "a.jsonl:10 (problem p10): its text spells <|video_pad|>" in str(caught.value)
+    assert "problem 'p9' (a.jsonl:9) has no reference" in str(caught.value)
+    assert "problem 'p10' (a.jsonl:10): its text spells <|video_pad|>" in str(caught.value)
 
 
 def test_an_unknown_rule_is_refused(make_encoder, problems):

@@ -37,7 +37,7 @@ def test_the_reference_is_what_was_chosen(mode, text):
 def test_a_missing_solution_names_row_and_problem(mode):
     bare = Problem(id="p7", prompt="1+1?", answer="2", location="train.jsonl:7")
     with pytest.raises(
-        ValueError, match=rf"train\.jsonl:7 \(problem p7\) has no reference.*={mode}"
+        ValueError, match=rf"problem 'p7' \(train\.jsonl:7\) has no reference.*={mode}"
     ):
         template(reference=mode).reference_of(bare)
 
@@ -53,7 +53,7 @@ def test_extra_columns_and_kind_can_be_shown():
 def test_what_one_row_lacks_is_named_with_the_row():
     views = template(student="{{ problem.prompt }} {{ problem.extra.unit }}")
     with pytest.raises(
-        ValueError, match=r"train\.jsonl:7 \(problem p7\): prompt\.student cannot .*unit"
+        ValueError, match=r"problem 'p7' \(train\.jsonl:7\): prompt\.student cannot .*unit"
     ):
         views.student_text(PROBLEM)
 
@@ -119,5 +119,7 @@ def test_a_column_of_the_wrong_type_is_named_with_the_row():
         student="{{ problem.prompt }}{% for o in problem.extra.options %}{{ o }}{% endfor %}"
     )
     problem = Problem(id="p7", prompt="?", extra={"options": 4}, location="train.jsonl:7")
-    with pytest.raises(ValueError, match=r"train\.jsonl:7 \(problem p7\): prompt\.student cannot"):
+    with pytest.raises(
+        ValueError, match=r"problem 'p7' \(train\.jsonl:7\): prompt\.student cannot"
+    ):
         views.student_text(problem)
