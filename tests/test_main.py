@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.strategies.launchers.subprocess_script import _hydra_subprocess_cmd
 
 from rlsd_lightning.__main__ import main, own_process_state
-from rlsd_lightning.command_line import for_hydra
+from rlsd_lightning.command_line import for_hydra, usage
 from rlsd_lightning.config import COMMANDS, ConfigError
 from rlsd_lightning.types import Sampling
 from rlsd_lightning.user_errors import is_users_to_mend
@@ -81,7 +81,7 @@ def test_without_a_command_all_five_are_listed_and_the_status_is_2(arguments, ca
 
 def test_help_without_a_command_is_short_and_no_error(capsys):
     assert run("--help") == 0
-    assert capsys.readouterr().out.startswith("usage: python -m rlsd_lightning COMMAND")
+    assert capsys.readouterr().out == usage() + "\n"
 
 
 def test_an_unknown_command_comes_with_the_nearest(capsys):
@@ -167,6 +167,18 @@ def test_a_users_own_config_dir_adds_options(tmp_path, capsys):
     assert "group optim has no option sdg. Did you mean sgd?" in capsys.readouterr().err
 
 
+def test_a_key_of_an_option_that_is_chosen_later_is_no_fault(tmp_path, capsys):
+    (tmp_path / "mine" / "optim").mkdir(parents=True)
+    (tmp_path / "mine" / "optim" / "sgd.yaml").write_text(
+        "_target_: torch.optim.SGD\nmomentum: 0.5\n"
+    )
+    assert run("fit", "--config-dir", "mine", "optim.momentum=0.9", "optim=sgd", "typo=1") == 2
+    err = capsys.readouterr().err
+    assert err.startswith(
+        "The configuration has 1 fault:\n  typo=1: the configuration has no key typo."
+    )
+
+
 def test_a_config_dir_that_is_not_there_is_told(capsys):
     assert run("fit", "--config-dir", "nowhere") == 2
     assert "nowhere" in capsys.readouterr().err
@@ -224,7 +236,7 @@ def test_the_other_ranks_of_a_sweeps_job_run_that_job_alone():
         read = what_a_rank_reads()
         assert os.environ["RLSD_SWEEP_JOB"] == "credit=grpo,seed=2"
     assert read[:5] == ["--config-dir", "mine", "command=fit", "credit=grpo", "seed=2"]
-    assert "--multirun" not in read
+    assert not any("mode" in word or "multirun" in word for word in read)
     assert "--multirun" in sys.argv
 
 
@@ -259,6 +271,13 @@ def test_what_this_package_raises_on_purpose_is_for_the_user_to_mend():
 
 def test_what_lightning_calls_a_misconfiguration_is_for_the_user_to_mend():
     assert is_users_to_mend(error_of(lambda: lightning.Trainer(fast_dev_run=-1)))
+
+
+def test_what_another_package_raises_keeps_its_traceback():
+    def elsewhere():
+        raise ValueError("a bug")
+
+    assert not is_users_to_mend(error_of(elsewhere))
 
 
 def test_a_call_that_failed_is_a_bug_even_within_this_package():
