@@ -73,6 +73,17 @@ def test_counts_are_found_among_the_tokens(tokenizer):
     assert not batch.count_mask[1].any()
 
 
+def test_facts_are_colours_and_digits_but_for_the_first_word(tokenizer):
+    batch = Encoder(tokenizer).encode([clean(PUZZLE), citing(PUZZLE)])
+    chain, cited = (
+        "".join(tokenizer.convert_ids_to_tokens(row[mask]))
+        for row, mask in zip(batch.token_ids, batch.fact_mask, strict=True)
+    )
+    # <thought>green2 blue0 red1 2+0=2 2+1=3</thought><answer>3</answer>, without its first "green"
+    assert chain == "2blue0red12022133"
+    assert cited == "3"
+
+
 def test_padding_is_masked_and_the_end_token_is_not(tokenizer):
     batch = Encoder(tokenizer).encode([clean(PUZZLE), citing(PUZZLE)])
     # citing: <thought> reference </thought> <answer> 3 </answer> <|im_end|>
