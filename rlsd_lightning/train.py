@@ -38,6 +38,8 @@ def run(cfg: DictConfig, command: str) -> Metrics:
     validate(cfg, command)
     quieten_libraries()
     lightning.seed_everything(cfg.seed, verbose=False)
+    if cfg.num_threads is not None:
+        torch.set_num_threads(cfg.num_threads)
     return COMMANDS[command](cfg)
 
 
