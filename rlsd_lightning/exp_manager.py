@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_RUN_DIR, _RESUME_FROM = (
-    "RLSD_RUN_DIR",
-    "RLSD_RESUME_FROM",
-)  # tell relaunched ranks what was decided
+# What was decided, for the ranks that Lightning relaunches.
+_RUN_DIR, _RESUME_FROM = "RLSD_RUN_DIR", "RLSD_RESUME_FROM"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +52,8 @@ def setup_run(cfg: DictConfig) -> Run:
     """
     settings = cfg.exp_manager
     if os.environ.get("LOCAL_RANK", "0") != "0" and _RUN_DIR in os.environ:
-        resume_from = os.environ.get(_RESUME_FROM)
-        run = Run(
-            dir=Path(os.environ[_RUN_DIR]), resume_from=Path(resume_from) if resume_from else None
-        )
+        decided = os.environ[_RESUME_FROM]
+        run = Run(dir=Path(os.environ[_RUN_DIR]), resume_from=Path(decided) if decided else None)
     elif version := settings.version or _shared_version(cfg):
         run = _named(cfg, _root(cfg) / str(version))
     else:

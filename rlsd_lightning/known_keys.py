@@ -32,12 +32,7 @@ def unknown_key_faults(tree: dict[str, Any]) -> Iterator[str]:
     yield from _compare(tree, known_keys(), "")
     for room in COMPONENT_ROOMS:
         for name, node in (tree.get(room) or {}).items():
-            refers = isinstance(node, str) and node.startswith("${")
-            if (
-                node is not None
-                and not refers
-                and not (isinstance(node, dict) and "_target_" in node)
-            ):
+            if not _is_component(node):
                 names = [f"{room}.{other}" for other in known_keys().get(room, {})]
                 hint = (
                     did_you_mean(f"{room}.{name}", names)
@@ -116,6 +111,13 @@ def _compare(tree: dict[str, Any], known: dict[str, Any], path: str) -> Iterator
             yield f"{full} is no key of the configuration, so it would have no effect. {hint}"
         elif isinstance(value, dict) and "_target_" not in value and _is_fixed(known[key]):
             yield from _compare(value, known[key], full)
+
+
+def _is_component(node: Any) -> bool:
+    """Whether something can be built from a node, or nothing is meant to be: null, or a reference to another node."""
+    if isinstance(node, str):
+        return node.startswith("${")
+    return node is None or (isinstance(node, dict) and "_target_" in node)
 
 
 def _is_fixed(known: Any) -> bool:
