@@ -151,6 +151,25 @@ def logged(workplace, runs: str) -> list[dict[str, float]]:
     ]
 
 
+OWN = (
+    "model.path=data/quickstart/warm",
+    "data.train.path=data/quickstart/data/train.jsonl",
+    "prompt=quickstart",
+)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "needed"), [("quickstart", ("prepare=none",)), ("none", OWN)]
+)
+def test_every_experiment_runs_one_small_step_with_debug_cpu(workplace, rlsd, experiment, needed):
+    runs = f"paths.runs=debug_{experiment}"
+    done = rlsd(
+        "fit", f"experiment={experiment}", "debug=cpu", *needed, *SMALL[:1], "verifier=spread", runs
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Learnt in 1 steps" in done.stdout
+
+
 @pytest.mark.slow
 def test_the_quickstart_doubles_its_accuracy(rlsd, tmp_path):
     done = rlsd("fit", f"paths.data={tmp_path}/data", f"paths.runs={tmp_path}/runs")
