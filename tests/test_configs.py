@@ -1,4 +1,4 @@
-"""Every yaml of conf/ composes and validates; every experiment runs one small step on the CPU."""
+"""Every yaml of conf/ composes and validates. tests/system/test_train.py runs every experiment for a step."""
 
 from pathlib import Path
 
