@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rlsd_lightning.quickstart.shapes import COLOURS, Puzzle, chain
 
-_UP_FRACTION = 0.2
+_UP_FRACTION = 0.15
 
 
 def clean(puzzle: Puzzle) -> str:

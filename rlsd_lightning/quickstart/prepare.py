@@ -105,10 +105,8 @@ def _make(folder: Path, settings: dict[str, Any]) -> None:
     started = time.perf_counter()
     log.info("quickstart: draws its data and warms its model up in %s (once)", folder)
     partial = folder.with_name(f".{folder.name}.partial")
-    if (
-        partial.exists()
-    ):  # left by a process that was killed: whoever writes holds the lock, as we do
-        shutil.rmtree(partial)
+    if partial.exists():
+        shutil.rmtree(partial)  # left by a killed process: a living one would hold the lock
     _write(partial, settings)
     partial.replace(folder)
     log.info("quickstart: made %s in %.0f s", folder, time.perf_counter() - started)

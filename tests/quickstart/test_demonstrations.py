@@ -36,7 +36,7 @@ def test_slips_are_off_by_one_and_never_below_zero():
         assert min(counts) >= 0
 
 
-def test_slips_go_downwards_four_times_out_of_five_where_they_can():
+def test_slips_mostly_go_downwards_where_they_can():
     rng = random.Random(0)
     steps = [
         said - true
@@ -44,8 +44,8 @@ def test_slips_go_downwards_four_times_out_of_five_where_they_can():
         for said, true in zip(counts_of(sloppy(puzzle, 1.0, rng)), puzzle.counts, strict=True)
         if true > 0
     ]
-    # About 700 draws: one standard deviation is 0.015.
-    assert sum(step == -1 for step in steps) / len(steps) == pytest.approx(0.8, abs=0.05)
+    # About 700 draws: one standard deviation is 0.014.
+    assert sum(step == -1 for step in steps) / len(steps) == pytest.approx(0.85, abs=0.05)
 
 
 def test_slips_are_as_frequent_as_asked():
