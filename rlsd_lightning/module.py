@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rlsd_lightning.data.datamodule import Evaluation
-from rlsd_lightning.interfaces import CreditAssigner, RolloutEngine
+from rlsd_lightning.interfaces import CreditAssigner, RolloutEngine, ScheduledCredit
 from rlsd_lightning.loss import PolicyLoss
 from rlsd_lightning.metrics import Mean, StepMetrics, masked_mean
 from rlsd_lightning.models import Policy
@@ -20,6 +21,8 @@ from rlsd_lightning.records import TokenRecord
 from rlsd_lightning.stopwatch import Stopwatch
 from rlsd_lightning.teacher import Teacher
 from rlsd_lightning.types import Completion, Problem, RolloutBatch
+
+log = logging.getLogger(__name__)
 
 
 class RLSDModule(lightning.LightningModule):
@@ -78,6 +81,16 @@ class RLSDModule(lightning.LightningModule):
         optimizer = self._optimizer([p for p in self.policy.parameters() if p.requires_grad])
         schedule = {"scheduler": self._scheduler(optimizer), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_train_start(self) -> None:
+        """Say so if the method's teacher is never asked; callbacks have set the first step's lambda by now."""
+        if self.trainer.global_step or not isinstance(self.credit, ScheduledCredit):
+            return
+        if self.credit.lambda_ == 0:
+            log.warning(
+                "%s starts with lambda 0, which is plain GRPO. callbacks.lambda_decay with a peak above 0 sets it.",
+                type(self.credit).__name__,
+            )
 
     def training_step(self, batch: RolloutBatch, batch_idx: int) -> dict[str, Any]:
         """Return the micro-batch's share of the step's loss, scaled for Lightning, and what it looked like."""

@@ -13,15 +13,19 @@ class Summary:
 
     Args:
         path: the file.
+        is_writer: whether this process writes it; of several ranks only one may.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, is_writer: bool = True) -> None:
         self._path = path
+        self._is_writer = is_writer
         self.values: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
 
     def write(self, **values: Any) -> None:
         """Set values and write the file whole: a temporary name, then a rename."""
         self.values |= values
+        if not self._is_writer:
+            return
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text(json.dumps(self.values, indent=2, ensure_ascii=False))
         os.replace(temporary, self._path)

@@ -48,9 +48,11 @@ def fit(cfg: DictConfig) -> Metrics:
     started = time.time()
     this = exp_manager.setup_run(cfg)
     parts = build_training(cfg)
-    training = [name for name in cfg.callbacks if name != "prediction_writer"]
+    training = [
+        name for name, node in cfg.callbacks.items() if node and name != "prediction_writer"
+    ]
     trainer = _trainer(cfg, training, this)
-    summary = Summary(this.dir / "summary.json")
+    summary = Summary(this.dir / "summary.json", is_writer=exp_manager.is_rank_zero())
     summary.write(**_facts(cfg, parts), command=sys.argv, started=started, finished=False)
     if this.resume_from is None:
         summary.write(warm_start=_evaluate(trainer, parts, "val"), resumed_at_steps=[])

@@ -50,3 +50,10 @@ def test_the_closing_words_without_an_evaluation_say_so():
     words = closing_words(summary, Path("run"), Path("report.html")).splitlines()
     assert words[0] == "Learnt in 1 steps, 1 s: no evaluation was asked for (evaluators=none)."
     assert len(words) == 3
+
+
+def test_only_the_writer_of_several_ranks_writes_the_file(tmp_path):
+    other = Summary(tmp_path / "summary.json", is_writer=False)
+    other.write(max_steps=3)
+    assert other.values == {"max_steps": 3}
+    assert not (tmp_path / "summary.json").exists()

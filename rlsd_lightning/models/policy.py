@@ -212,6 +212,13 @@ def load_policy(
 
 def load_reader(path: str, revision: str | None = None) -> tuple[Any, Family]:
     """Load what reads prompts, without weights: the processor (of a text model: the tokenizer) and the family."""
-    family = family_of(AutoConfig.from_pretrained(path, revision=revision))
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision)
+    except OSError as error:
+        raise ValueError(
+            f"model.path is {path!r}, which is neither a folder with a config.json nor a model that the Hugging Face hub "
+            f"gave ({str(error).splitlines()[0]}). Correct it, or log in if the model is gated."
+        ) from error
+    family = family_of(config)
     auto = AutoTokenizer if isinstance(family, TextFamily) else AutoProcessor
     return auto.from_pretrained(path, revision=revision), family

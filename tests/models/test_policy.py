@@ -154,3 +154,8 @@ def test_logits_are_float32_and_those_of_the_model(text_policy, text_prompts):
         wanted = policy.model(input_ids=ids).logits
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, wanted.float(), atol=0, rtol=0)
+
+
+def test_a_model_that_is_not_there_is_said_in_our_words(tmp_path):
+    with pytest.raises(ValueError, match=r"model.path is '.*nowhere', which is neither a folder"):
+        load_reader(str(tmp_path / "nowhere"))

@@ -107,6 +107,8 @@ def test_grpo_is_rlsd_at_lambda_zero_bit_for_bit_and_not_above(workplace, rlsd, 
     at_zero = rlsd(*FIT, "callbacks.lambda_decay.peak=0", "paths.runs=at_zero")
     assert grpo.returncode == at_zero.returncode == 0, grpo.stderr + at_zero.stderr
     weights = [checkpoint(workplace, r)["state_dict"] for r in ("grpo", "at_zero", "runs")]
+    assert "plain GRPO" in at_zero.stderr
+    assert "plain GRPO" not in straight.stderr
     assert same(weights[0], weights[1])
     assert not same(weights[0], weights[2])
 
