@@ -31,6 +31,17 @@ def test_the_seed_fixes_the_weights(train):
     assert not torch.equal(first, other)
 
 
+def test_the_number_of_threads_changes_nothing_and_is_left_alone(train):
+    alone = train(FEW)[0].lm_head.weight
+    torch.set_num_threads(2)
+    try:
+        together = train(FEW)[0].lm_head.weight
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(alone, together)
+
+
 def test_the_model_is_left_ready_to_sample(train):
     model, figures = train(FEW)
     assert not model.training
