@@ -94,7 +94,11 @@ def measure(
 def _run(name: str, workload: Workload, folder: Path) -> Measurement:
     script, *method = CONTENDERS[name]
     result = folder / "measurement.json"
-    environment = {"OMP_NUM_THREADS": str(workload.threads), "TOKENIZERS_PARALLELISM": "false"}
+    environment = {
+        "OMP_NUM_THREADS": str(workload.threads),
+        "OMP_WAIT_POLICY": "passive",  # where cores are shared, spinning would be most of the time
+        "TOKENIZERS_PARALLELISM": "false",
+    }
     done = subprocess.run(
         [sys.executable, str(HERE / script), str(folder), str(result), *method],
         env={**os.environ, **environment},
