@@ -17,9 +17,10 @@ from typing import Any
 
 from filelock import FileLock
 
+from rlsd_lightning.quickstart.recipe import Recipe
 from rlsd_lightning.quickstart.shapes import draw_puzzles, write_dataset
 from rlsd_lightning.quickstart.tiny_model import build_model, build_processor
-from rlsd_lightning.quickstart.warmup import Recipe, warm_up
+from rlsd_lightning.quickstart.warmup import warm_up
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,10 @@ from itertools import islice
 import pytest
 import torch
 
+from rlsd_lightning.quickstart.recipe import Recipe
 from rlsd_lightning.quickstart.shapes import draw_puzzles
 from rlsd_lightning.quickstart.tiny_model import build_model
-from rlsd_lightning.quickstart.warmup import Recipe, warm_up
+from rlsd_lightning.quickstart.warmup import warm_up
 
 FEW = Recipe(student_batch=8, teacher_batch=4, sparse_steps=2, max_clean_steps=4, sloppy_steps=2)
 PUZZLES = list(islice(draw_puzzles("tests", 4, 3), 40))

@@ -1,0 +1,120 @@
+"""The tiny model in training: one supervised step on both views, and what it got right lately."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
+
+from rlsd_lightning.quickstart.demonstrations import Encoder
+from rlsd_lightning.quickstart.recipe import Recipe
+from rlsd_lightning.quickstart.shapes import Puzzle
+from rlsd_lightning.quickstart.views import View, Views
+
+log = logging.getLogger(__name__)
+
+_LOG_EVERY_N_STEPS = 50
+_RECENT_STEPS = 10
+
+Write = Callable[[Puzzle], str]
+
+
+class Pupil:
+    """The model in training, with its optimizer and what it got right lately."""
+
+    def __init__(
+        self,
+        model: Qwen3VLForConditionalGeneration,
+        processor: Qwen3VLProcessor,
+        recipe: Recipe,
+        rng: random.Random,
+    ) -> None:
+        self.model, self.recipe, self.rng = model.train(), recipe, rng
+        self.encoder = Encoder(processor.tokenizer)
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0
+        )
+        self.num_steps = 0
+        self.counts_right: deque[float] = deque(maxlen=_RECENT_STEPS)
+        self.facts_right: deque[float] = deque(maxlen=_RECENT_STEPS)
+        self.started = time.perf_counter()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it counts as a student and copies as a teacher well enough, over the recent steps."""
+        return (
+            self.num_steps > self.recipe.sparse_steps + _RECENT_STEPS
+            and _mean(self.counts_right) >= self.recipe.count_accuracy
+            and _mean(self.facts_right) >= self.recipe.copy_accuracy
+        )
+
+    def step(self, views: Views, show: Write, tell: Write, lr_fraction: float = 1.0) -> None:
+        """Take one optimizer step on freshly written demonstrations of both views.
+
+        Args:
+            views: puzzles to draw from.
+            show: writes a demonstration for the student's view.
+            tell: writes a demonstration for the teacher's view.
+            lr_fraction: multiplies the learning rate.
+        """
+        rise = min(1.0, (self.num_steps + 1) / self.recipe.lr_warmup_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate * rise * lr_fraction
+        student = self._score(views.student, views.puzzles, show, self.recipe.student_batch)
+        teacher = self._score(views.teacher, views.puzzles, tell, self.recipe.teacher_batch)
+        self.optimizer.zero_grad()
+        ((student.loss + teacher.loss) / (student.weight + teacher.weight)).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.counts_right.append(student.counts_right)
+        self.facts_right.append(teacher.facts_right)
+        self.num_steps += 1
+        if self.num_steps % _LOG_EVERY_N_STEPS == 0:
+            log.info("warm start: step %d, %s", self.num_steps, self)
+
+    def _score(
+        self, view: View, puzzles: Sequence[Puzzle], write: Write, batch_size: int
+    ) -> _Score:
+        rows = self.rng.sample(range(len(puzzles)), min(batch_size, len(puzzles)))
+        batch = self.encoder.encode([write(puzzles[row]) for row in rows])
+        logits = view.completion_logits(self.model, rows, batch.token_ids)
+        weights = batch.mask + (self.recipe.fact_weight - 1) * batch.fact_mask
+        losses = cross_entropy(logits.flatten(0, 1), batch.token_ids.flatten(), reduction="none")
+        is_right = (logits.argmax(-1) == batch.token_ids).float()
+        return _Score(
+            loss=(losses * weights.flatten()).sum(),
+            weight=weights.sum(),
+            counts_right=is_right[batch.count_mask].mean().item(),
+            facts_right=is_right[batch.fact_mask].mean().item(),
+        )
+
+    def __str__(self) -> str:
+        seconds = time.perf_counter() - self.started
+        counts, facts = _mean(self.counts_right), _mean(self.facts_right)
+        return f"student's counts {counts:.2f}, teacher's facts {facts:.3f} right, {seconds:.0f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class _Score:
+    """How the model did on one view's demonstrations."""
+
+    loss: Tensor
+    """Weighted sum over tokens. []"""
+    weight: Tensor
+    """Sum of the weights. []"""
+    counts_right: float
+    """Fraction of counts that were the first choice; NaN without counts."""
+    facts_right: float
+    """The same for facts."""
+
+
+def _mean(values: Collection[float]) -> float:
+    return sum(values) / max(1, len(values))
