@@ -1,18 +1,11 @@
-"""Builds report.html: reads the run's folder, chooses, draws, fills the template.
-
-The page is one file without network, external script, style or font. Everything that a model or a data set
-wrote is escaped by the template, and the page's content policy allows no script but its own, by hash.
-"""
+"""Builds report.html: reads the run's folder, chooses, draws, fills the template."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from rlsd_lightning.records import write_atomically
@@ -22,7 +15,7 @@ from rlsd_lightning.report.headline import facts, headline
 from rlsd_lightning.report.load import MAX_ROWS_PER_STEP, Run, load_run
 from rlsd_lightning.report.scale import show
 from rlsd_lightning.report.svg import draw
-from rlsd_lightning.report.tokens import LEVELS
+from rlsd_lightning.report.template import render
 
 MAX_SKIPPED_ROWS = 50
 """Skipped rows that are listed; the rest is counted."""
@@ -62,29 +55,17 @@ class Figure:
 
 
 def _page(run: Run) -> str:
-    here = Path(__file__).parent
-    script = (here / "script.js").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(here),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["show"] = show
     chosen, scales = samples.choose(run.recorded, run.path / "rollouts")
-    return environment.get_template("page.html.j2").render(
-        style=Markup((here / "style.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    return render(
+        "page.html.j2",
+        styles=["style.css"],
+        scripts=["charts.js", "tokens.js"],
         run=run,
         title=headline(run),
         facts=facts(run),
         **_figures(run),
         samples=chosen,
         scales=scales,
-        levels=range(1, LEVELS + 1),
-        verdict=samples.verdict,
         max_rows=MAX_ROWS_PER_STEP,
         skipped=run.summary.get("skipped_rows") or [],
         max_skipped=MAX_SKIPPED_ROWS,
