@@ -34,7 +34,7 @@ STATIONS = (
         "data.sources",
         "data.tables",
     ),
-    ("models", "packing", "logprobs", "weights"),
+    ("models", "packing", "logprobs", "divergence", "weights"),
     ("prompts",),
     ("engines",),
     ("verification",),
