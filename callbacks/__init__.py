@@ -1,6 +1,7 @@
 """Callbacks: what happens around a step. Each says after which Lightning hook it acts, and before which.
 
 lambda_decay        the two-phase schedule of the evidence weight
+adaptive_lambda     the same, with a second phase that begins when the reward stops rising
 teacher_sync        policy -> teacher
 weight_sync         policy -> rollout engine
 step_checkpoint     checkpoints at the ends of steps, from which a run goes on exactly
@@ -8,5 +9,6 @@ graceful_stop       Ctrl-C and SIGTERM: finish the step, save, say how to go on
 rollout_recorder    every completion as JSONL, with its tokens now and then
 prediction_writer   completions with verdicts of `predict`
 progress            reward, accuracy, lambda, clipped fraction, tokens/s
+credit_heatmap      tokens coloured by credit, a page and a picture per chosen step
 report_writer       report.html at the end, however it comes
 """

@@ -4,6 +4,7 @@ import logging
 from types import SimpleNamespace
 
 import pytest
+from lightning.pytorch.callbacks import Callback
 
 from rlsd_lightning.callbacks.lambda_decay import LambdaDecay
 from rlsd_lightning.credit import lambda_at
@@ -71,3 +72,26 @@ def test_a_peak_out_of_range_is_refused(peak):
 def test_a_fault_in_the_schedule_shows_at_once(fault):
     with pytest.raises(ValueError, match=next(iter(fault))):
         LambdaDecay(**(SCHEDULE | fault))
+
+
+def test_what_alarms_leave_of_lambda_holds_at_once_and_in_all_steps_to_come(tmp_path):
+    class LowersAfterStepTwo(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if batch_idx == 1:
+                schedule.lambda_control.lower(0.5)
+
+    credit, at_rollout = FixedCredit(), {}
+    schedule = LambdaDecay(**SCHEDULE)
+    loader = ToyLoader(4, 1, lambda step: at_rollout.update({step: credit.lambda_}))
+    module = ToyModule(credit=credit)
+    trainer = fit(module, loader, [schedule, LowersAfterStepTwo()], tmp_path)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    wanted = {step: lambda_at(step, **SCHEDULE) for step in range(1, 7)}
+    assert at_rollout == {
+        step: value * (1 if step <= 2 else 0.5) for step, value in wanted.items() if step <= 4
+    }
+
+    credit.lambda_, schedule = 0.0, LambdaDecay(**SCHEDULE)
+    loader = ToyLoader(6, 1, lambda step: at_rollout.update({step: credit.lambda_}))
+    fit(ToyModule(credit=credit), loader, [schedule], tmp_path, tmp_path / "last.ckpt")
+    assert (at_rollout[5], at_rollout[6]) == (wanted[5] * 0.5, wanted[6] * 0.5)
