@@ -18,10 +18,12 @@ from rlsd_lightning.data import StreamingProblems
 from rlsd_lightning.data.datamodule import RolloutDataModule
 from rlsd_lightning.data.rollouts import RolloutCollector
 from rlsd_lightning.data.supply import IndexedSupply, ProblemSupply, StreamSupply
-from rlsd_lightning.interfaces import ChecksProblems, ScheduledCredit
+from rlsd_lightning.interfaces import ChecksProblems, ever_asks_teacher, needs_of
+from rlsd_lightning.loss import PolicyLoss
 from rlsd_lightning.models import load_reader
 from rlsd_lightning.module import RLSDModule
 from rlsd_lightning.prompts import PromptEncoder, PromptTooLongError, filter_overlong
+from rlsd_lightning.teacher import FrozenTeacher, LiveTeacher, Teacher
 from rlsd_lightning.types import Problem
 from rlsd_lightning.verification import check_gold
 
@@ -104,33 +106,57 @@ def _parts(
     rollout, engine = instantiate(cfg.rollout), instantiate(cfg.engine)
     policy = instantiate(cfg.model)
     engine.bind(policy, encoder.tokenizer)
-    teacher = instantiate(cfg.teacher)
+    teacher, loss = _teacher(cfg, credit), instantiate(cfg.loss)
+    anchor = _anchor(loss, teacher)
     module = RLSDModule(
         policy,
         teacher,
         credit,
-        instantiate(cfg.loss),
+        loss,
         instantiate(cfg.optim),
         instantiate(cfg.scheduler),
         temperature=rollout.sampling.temperature,
         engine=engine,
         encoder=encoder,
         evaluations=evaluations,
+        anchor=anchor,
     )
     if supply is not None:
         teacher.bind(policy)
-    collector = RolloutCollector(engine, encoder, verifier, credit, rollout.group_size)
+        if anchor is not None and anchor is not teacher:
+            anchor.bind(policy)
+    collector = RolloutCollector(
+        engine,
+        encoder,
+        verifier,
+        credit,
+        rollout.group_size,
+        rollout.advantages,
+        rollout.overlength,
+    )
     return {
         "module": module,
         "datamodule": RolloutDataModule(supply, collector, rollout, evaluations),
     }
 
 
+def _teacher(cfg: DictConfig, credit: Any) -> Teacher:
+    """Build the teacher; a method that never asks one keeps no copy of the policy for it."""
+    return instantiate(cfg.teacher) if ever_asks_teacher(credit) else LiveTeacher()
+
+
+def _anchor(loss: PolicyLoss, teacher: Teacher) -> Teacher | None:
+    """Return the frozen weights of the loss's KL penalty: the teacher itself, if it is frozen."""
+    if not loss.needs_anchor:
+        return None
+    return teacher if isinstance(teacher, FrozenTeacher) else FrozenTeacher()
+
+
 def _supply(
     cfg: DictConfig, encoder: PromptEncoder, credit: Any, verifier: Any
 ) -> tuple[ProblemSupply, int | None, list[tuple[str, str]], int]:
     """Return the training problems by step, their number, the bad rows, and how many prompts were too long."""
-    with_teacher = isinstance(credit, ScheduledCredit)
+    with_teacher = ever_asks_teacher(credit) and needs_of(credit).view == "reference"
     needs_solution = with_teacher and encoder.template.reference != "answer"
     problems = instantiate(cfg.data.train, require_reference=needs_solution)
     per_step = cfg.rollout.problems_per_step

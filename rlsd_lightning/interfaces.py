@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from rlsd_lightning.types import CreditNeeds
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -93,6 +95,29 @@ class CreditAssigner(Protocol):
             Per-token advantages, exactly 0 where the mask is False [B, T], and metrics.
         """
         ...
+
+
+@runtime_checkable
+class StatesNeeds(Protocol):
+    """Credit that asks for more than log-probs under the reference of completions with a non-zero advantage.
+
+    Its __call__ takes, by name, what its needs ask for: see CreditNeeds.
+    """
+
+    @property
+    def needs(self) -> CreditNeeds:
+        """The same for the whole run."""
+        ...
+
+
+def needs_of(credit: CreditAssigner) -> CreditNeeds:
+    """Return what a method asks for; a method that does not say asks for nothing special."""
+    return credit.needs if isinstance(credit, StatesNeeds) else CreditNeeds()
+
+
+def ever_asks_teacher(credit: CreditAssigner) -> bool:
+    """Whether a method has a use for a teacher at all: now, or once its schedule says so."""
+    return credit.needs_teacher or isinstance(credit, ScheduledCredit)
 
 
 @runtime_checkable

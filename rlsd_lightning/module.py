@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import lightning
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from rlsd_lightning.data.datamodule import Evaluation
-from rlsd_lightning.interfaces import CreditAssigner, RolloutEngine, ScheduledCredit
+from rlsd_lightning.divergence import token_divergence
+from rlsd_lightning.interfaces import CreditAssigner, RolloutEngine, ScheduledCredit, needs_of
 from rlsd_lightning.loss import PolicyLoss
 from rlsd_lightning.metrics import Mean, StepMetrics, masked_mean
 from rlsd_lightning.models import Policy
 from rlsd_lightning.models.family import ImageFeatures
+from rlsd_lightning.models.policy import spread
 from rlsd_lightning.prompts import PromptEncoder
 from rlsd_lightning.records import TokenRecord
 from rlsd_lightning.stopwatch import Stopwatch
@@ -23,6 +26,18 @@ from rlsd_lightning.teacher import Teacher
 from rlsd_lightning.types import Completion, Problem, RolloutBatch
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherEvidence:
+    """What the teacher says of a micro-batch; all None while the method does not ask."""
+
+    logprobs: Tensor | None = None
+    """log P_T of the completion tokens; the policy's own where the teacher was not asked. [B, T]"""
+    contrast_logprobs: Tensor | None = None
+    """The same behind another problem's reference. [B, T]"""
+    states: Tensor | None = None
+    """The teacher's hidden states at the tokens that it scored. [N', H]"""
 
 
 class RLSDModule(lightning.LightningModule):
@@ -39,6 +54,7 @@ class RLSDModule(lightning.LightningModule):
         engine: samples responses in evaluation and prediction.
         encoder: renders problems as prompts.
         evaluations: by name, in the order of the dataloaders.
+        anchor: the frozen weights of a KL penalty; None where the loss has none.
     """
 
     def __init__(
@@ -54,6 +70,7 @@ class RLSDModule(lightning.LightningModule):
         engine: RolloutEngine,
         encoder: PromptEncoder,
         evaluations: Mapping[str, Evaluation],
+        anchor: Teacher | None = None,
     ) -> None:
         super().__init__()
         if temperature <= 0:
@@ -63,7 +80,9 @@ class RLSDModule(lightning.LightningModule):
             )
         self.policy = policy
         self.teacher = teacher
+        self.anchor = anchor
         self.credit = credit
+        self.needs = needs_of(credit)
         self.loss = loss
         self.temperature = temperature
         self.engine = engine
@@ -98,35 +117,43 @@ class RLSDModule(lightning.LightningModule):
             f"these rollouts were sampled at policy version {batch.policy_version}, but the policy is at "
             f"{self.trainer.global_step}: the loader ran ahead of training"
         )
+        mask = batch.completion_mask
         with self._watch.phase("train"):
             features = self.policy.encode_images(batch.images)
+            states = self.policy.predictors(batch.student, mask, features)
             logprobs, entropy = self.policy.logprobs_and_entropy(
-                batch.student, batch.token_ids, batch.completion_mask, features, self.temperature
+                states, batch.token_ids, mask, self.temperature
             )
         with self._watch.phase("teacher"):
-            teacher_logprobs = self._teacher_logprobs(batch, logprobs.detach(), features)
+            evidence = self._ask_teacher(batch, logprobs.detach(), features)
+        with self._watch.phase("anchor"):
+            anchor_logprobs = self._anchor_logprobs(batch)
         credit, credit_metrics = self.credit(
-            batch.advantages, logprobs, teacher_logprobs, batch.completion_mask
+            batch.advantages, logprobs, evidence.logprobs, mask, **self._extras(batch, evidence)
         )
         loss, loss_metrics = self.loss(
             logprobs,
             batch.rollout_logprobs,
             credit,
-            batch.completion_mask,
+            mask,
             num_tokens=batch.num_step_tokens,
             num_completions=batch.num_step_completions,
+            anchor_logprobs=anchor_logprobs,
         )
+        if self.needs.divergence is not None:
+            extra, extra_metrics = self._divergence_loss(batch, states, evidence)
+            loss, loss_metrics = loss + extra, loss_metrics | extra_metrics
         self._step_metrics.add(batch.metrics | credit_metrics | loss_metrics)
-        self._step_metrics.add({"loss/entropy": masked_mean(entropy, batch.completion_mask)})
+        self._step_metrics.add({"loss/entropy": masked_mean(entropy, mask)})
         self._num_step_tokens = batch.num_step_tokens
         self._watch.start("backward")
         return {
             "loss": loss * self._loss_factor(),
             "record": TokenRecord(
                 rollouts=batch.rollouts,
-                completion_mask=batch.completion_mask,
+                completion_mask=mask,
                 policy_logprobs=logprobs.detach(),
-                teacher_logprobs=teacher_logprobs,
+                teacher_logprobs=evidence.logprobs,
                 credit=credit,
                 step=self.trainer.global_step + 1,
             ),
@@ -136,31 +163,86 @@ class RLSDModule(lightning.LightningModule):
         """End the micro-batch's clock."""
         self._watch.stop("backward")
 
-    def _teacher_logprobs(
+    @torch.no_grad()
+    def _ask_teacher(
         self, batch: RolloutBatch, policy_logprobs: Tensor, features: ImageFeatures
-    ) -> Tensor | None:
-        """Score the completions whose advantage is not 0 under the teacher's view. [B, T].
+    ) -> TeacherEvidence:
+        """Score the completions in batch.teacher_index under the teacher's views.
 
         The others keep the policy's own log-probs: their gain is 0, and no weight could change their credit.
         """
         if not self.credit.needs_teacher:
-            return None
+            return TeacherEvidence()
+        contrast = policy_logprobs if self.needs.contrast else None
         if batch.teacher is None:
-            return policy_logprobs
+            return TeacherEvidence(logprobs=policy_logprobs, contrast_logprobs=contrast)
+        teacher = self.teacher.weights(self.policy)
+        if not self.teacher.shares_vision_with(self.policy):
+            features = teacher.encode_images(batch.images)
+        chosen = batch.teacher_index
+        token_ids, mask = batch.token_ids[chosen], batch.completion_mask[chosen]
         logprobs = policy_logprobs.clone()
-        with torch.no_grad():
-            teacher = self.teacher.weights(self.policy)
-            if not self.teacher.shares_vision_with(self.policy):
-                features = teacher.encode_images(batch.images)
-            chosen = batch.teacher_index
-            logprobs[chosen] = teacher.logprobs(
-                batch.teacher,
-                batch.token_ids[chosen],
-                batch.completion_mask[chosen],
-                features,
-                self.temperature,
+        states = teacher.predictors(batch.teacher, mask, features)
+        logprobs[chosen] = teacher.logprobs_of(states, token_ids, mask, self.temperature)
+        if batch.contrast is not None:
+            contrast = policy_logprobs.clone()
+            contrast[chosen] = teacher.logprobs(
+                batch.contrast, token_ids, mask, features, self.temperature
             )
-        return logprobs
+        return TeacherEvidence(logprobs=logprobs, contrast_logprobs=contrast, states=states)
+
+    def _extras(self, batch: RolloutBatch, evidence: TeacherEvidence) -> dict[str, Tensor | None]:
+        """Return what the method takes by name, as its needs ask for."""
+        extras = {}
+        if self.needs.contrast:
+            extras["contrast_logprobs"] = evidence.contrast_logprobs
+        if self.needs.spans:
+            extras["span_mask"] = batch.span_mask
+        return extras
+
+    def _divergence_loss(
+        self, batch: RolloutBatch, states: Tensor, evidence: TeacherEvidence
+    ) -> tuple[Tensor, dict[str, Mean]]:
+        """Return the micro-batch's share of the mean distance between teacher and policy, and metrics.
+
+        Tokens of completions that the teacher has no view of count 0.
+        """
+        asked = self.needs.divergence
+        assert asked is not None
+        mask = torch.zeros_like(batch.completion_mask)
+        mask[batch.teacher_index] = batch.completion_mask[batch.teacher_index]
+        values = states.new_zeros(mask.shape, dtype=torch.float32)
+        if evidence.states is not None:
+            found = token_divergence(
+                states[mask[batch.completion_mask]],
+                self.policy.head_weight,
+                evidence.states,
+                self.teacher.weights(self.policy).head_weight,
+                kind=asked.kind,
+                temperature=self.temperature,
+                jsd_weight=asked.jsd_weight,
+                top_k=asked.top_k,
+                top_k_by=asked.top_k_by,
+            )
+            values = spread(found, mask)
+        share = self.loss.mean_over_step(
+            values, batch.completion_mask, batch.num_step_tokens, batch.num_step_completions
+        )
+        return asked.weight * share, {"loss/divergence": masked_mean(values, mask)}
+
+    @torch.no_grad()
+    def _anchor_logprobs(self, batch: RolloutBatch) -> Tensor | None:
+        """Score the completions under the anchor, reading x as the policy does. [B, T]; None without one."""
+        if self.anchor is None:
+            return None
+        anchor = self.anchor.weights(self.policy)
+        return anchor.logprobs(
+            batch.student,
+            batch.token_ids,
+            batch.completion_mask,
+            anchor.encode_images(batch.images),
+            self.temperature,
+        )
 
     def _loss_factor(self) -> float:
         """Undo every division that Lightning and the strategy make, so that gradients are those of the whole step.

@@ -102,7 +102,7 @@ def token_columns(record: TokenRecord, index: int, decode: Decode) -> dict[str, 
         numbers = values[index, : len(token_ids)].double().tolist()
         return [_plain(x) if counts else None for x, counts in zip(numbers, counted, strict=True)]
 
-    scored = rollout.advantage != 0
+    scored = rollout.scored
     teacher = record.teacher_logprobs
     return {
         "tokens": token_pieces(decode, token_ids),
@@ -112,7 +112,7 @@ def token_columns(record: TokenRecord, index: int, decode: Decode) -> dict[str, 
         "gain": column(
             teacher - record.policy_logprobs if scored and teacher is not None else None
         ),
-        "weight": column(record.credit.double() / rollout.advantage if scored else None),
+        "weight": column(record.credit.double() / rollout.advantage if rollout.advantage else None),
         "credit": column(record.credit),
     }
 

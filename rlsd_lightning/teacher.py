@@ -5,6 +5,7 @@
     synced    a copy, refreshed after every N-th optimizer step (RLSD's released code: N = 20, so that steps 1-20 use
               the initial weights and steps 21-40 those after step 20)
     ema       a copy that follows the policy: teacher = decay * teacher + (1 - decay) * policy
+    external  another model, usually a larger one, with the policy's vocabulary
 
 A copy is a submodule of the LightningModule, so its weights and its version travel in every checkpoint: a resumed
 run goes on with the teacher it had.
@@ -13,11 +14,12 @@ run goes on with the teacher it had.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
 
-from rlsd_lightning.models import Policy
+from rlsd_lightning.models import Policy, load_policy, load_reader
 
 
 class Teacher(nn.Module):
@@ -124,6 +126,92 @@ class EmaTeacher(Teacher):
         """Move the copy a share of 1 - decay towards the policy."""
         _move_towards(self.weights(policy), policy, share=1.0 - self.decay)
         self.version.fill_(step)
+
+
+class ExternalTeacher(Teacher):
+    """Another model. It never changes, so checkpoints do not hold it: it is loaded again from where it came.
+
+    Args:
+        path: Hugging Face folder or hub name.
+        policy_path: of the policy, whose vocabulary it must share.
+        revision: branch, tag or commit on the hub.
+        dtype: of the weights.
+        attn_implementation: as in load_policy.
+
+    Raises:
+        ValueError: the vocabularies differ; names the first token that does.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        policy_path: str,
+        revision: str | None = None,
+        dtype: str = "bfloat16",
+        attn_implementation: str = "sdpa",
+    ) -> None:
+        super().__init__()
+        readers = [load_reader(policy_path)[0], load_reader(path, revision)[0]]
+        check_same_vocabulary(*(getattr(reader, "tokenizer", reader) for reader in readers))
+        model = load_policy(path, dtype, attn_implementation, revision=revision)
+        self.copy = model.requires_grad_(False).eval()
+        self.register_state_dict_post_hook(_without_copy)
+        self.register_load_state_dict_pre_hook(_with_copy)
+
+    def bind(self, policy: Policy) -> None:
+        """Check that the two models fit.
+
+        Raises:
+            ValueError: they are of different families, or score another number of tokens.
+        """
+        external = self.weights(policy)
+        theirs, ours = type(external.family).__name__, type(policy.family).__name__
+        if theirs != ours:
+            raise ValueError(
+                f"teacher.path holds a model of {theirs}, the policy is of {ours}: prompts would differ. Choose a "
+                "teacher of the policy's family."
+            )
+        sizes = len(external.head_weight), len(policy.head_weight)
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"teacher.path holds a model that scores {sizes[0]} tokens, the policy scores {sizes[1]}. Their "
+                "distributions need one vocabulary: choose a teacher with the policy's, or pad its embedding."
+            )
+
+
+def check_same_vocabulary(policy: Any, teacher: Any) -> None:
+    """Make sure that equal ids are equal tokens.
+
+    Args:
+        policy: the policy's tokenizer.
+        teacher: the teacher's tokenizer.
+
+    Raises:
+        ValueError: they are not; names the first id that differs.
+    """
+    ours, theirs = (
+        {index: token for token, index in tokenizer.get_vocab().items()}
+        for tokenizer in (policy, teacher)
+    )
+    for index in sorted(ours.keys() | theirs.keys()):
+        if ours.get(index) != theirs.get(index):
+            raise ValueError(
+                f"teacher.path has another vocabulary than model.path: token {index} is {theirs.get(index)!r} there and "
+                f"{ours.get(index)!r} here. The teacher scores the policy's token ids, so both need the same ones: "
+                "choose a teacher of the policy's model series."
+            )
+
+
+def _without_copy(teacher: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """Take the external weights out of a checkpoint."""
+    for key in [key for key in state if key.startswith(f"{prefix}copy.")]:
+        del state[key]
+
+
+def _with_copy(teacher: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Let a checkpoint without the external weights be loaded."""
+    external = teacher.get_submodule("copy").state_dict(prefix=f"{prefix}copy.")
+    state.update(external)
 
 
 @torch.no_grad()

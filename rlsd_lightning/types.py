@@ -23,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -155,6 +155,42 @@ class Prompt:
         return int(self.position_ids.max()) + 1
 
 
+TeacherView = Literal["reference", "siblings", "student"]
+"""What the teacher reads: the problem with its reference (x, r), with what siblings of the completion wrote, or x alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Divergence:
+    """How the teacher's and the policy's next-token distributions are compared, and how much that counts."""
+
+    kind: Literal["forward_kl", "reverse_kl", "jsd"] = "forward_kl"
+    """KL(T || S), KL(S || T), or the generalised Jensen-Shannon divergence."""
+    weight: float = 1.0
+    """Multiplies the divergence beside the policy-gradient loss."""
+    jsd_weight: float = 0.5
+    """The teacher's share of the mixture; only for "jsd"."""
+    top_k: int | None = None
+    """Compare this many tokens and one bucket with the rest; None compares the whole vocabulary."""
+    top_k_by: Literal["teacher", "student"] = "teacher"
+    """Whose most likely tokens these are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditNeeds:
+    """What a method asks of the stations before it, beyond the four arguments that every CreditAssigner takes."""
+
+    view: TeacherView = "reference"
+    """What the teacher reads."""
+    every_completion: bool = False
+    """The teacher scores completions with advantage 0 too: its log-probs are more than a weight."""
+    contrast: bool = False
+    """Also score under another problem's reference; __call__ takes `contrast_logprobs`, [B, T]."""
+    spans: bool = False
+    """Find the thought in each completion; __call__ takes `span_mask`, bool [B, T]."""
+    divergence: Divergence | None = None
+    """Add this distance between teacher and policy to the loss."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     """One completion with everything known about it before the update."""
@@ -167,6 +203,25 @@ class Rollout:
     completion: Completion
     verdict: Verdict
     advantage: float
+    contrast: Prompt | None = None
+    """The teacher's view with another problem's reference; None where the method needs none."""
+    span: tuple[bool, ...] | None = None
+    """True = the token lies inside the thought; None where the method does not ask. [T]"""
+    every_completion: bool = False
+    """The method wants the teacher's log-probs even where the advantage is 0."""
+    masked: bool = False
+    """Kept out of the loss, though judged: a completion that was cut off, where rollout.on_truncated says so."""
+
+    @property
+    def in_loss(self) -> bool:
+        """Whether its tokens enter the loss: it could be judged and is not masked."""
+        return self.verdict.valid and not self.masked
+
+    @property
+    def scored(self) -> bool:
+        """Whether the teacher scores it: not where no log-prob of the teacher could change anything."""
+        wanted = self.advantage != 0.0 or self.every_completion
+        return self.teacher is not None and wanted and self.in_loss
 
 
 class _Movable:
@@ -236,7 +291,11 @@ class RolloutBatch(_Movable):
     teacher: PackedRows | None
     """The teacher's view (x, r) of the completions in teacher_index; None where no teacher is needed."""
     teacher_index: Tensor
-    """The completions that the teacher scores: those with a non-zero advantage. int64 [B']"""
+    """The completions that the teacher scores, see Rollout.scored. int64 [B']"""
+    contrast: PackedRows | None
+    """The same completions behind another problem's reference; None where the method needs none."""
+    span_mask: Tensor | None
+    """True = the token lies inside the thought; None where the method does not ask. bool [B, T]"""
     images: ImageBatch | None
     """Unique images of all views."""
     policy_version: int

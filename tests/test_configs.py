@@ -33,6 +33,7 @@ def fill(option: str) -> list[str]:
         "experiment=none": [*FILLED],
         "model=pretrained": ["model.path=some/model"],
         "data=problems": ["data.train.path=train.jsonl"],
+        "teacher=external": ["teacher.path=other/model"],
         "evaluators=held_out": ["evaluators.held_out.problems.path=test.jsonl"],
     }
     return needed.get(option, [])

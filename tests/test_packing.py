@@ -177,7 +177,8 @@ def test_entropies_are_those_of_the_distributions_the_tokens_were_drawn_from(
     token_ids, mask = padded([completion])
     rows, features = pack_rows([(prompt, [completion])], slots), policy.encode_images(images)
     with torch.no_grad():
-        logprobs, entropy = policy.logprobs_and_entropy(rows, token_ids, mask, features, 2.0)
+        states = policy.predictors(rows, mask, features)
+        logprobs, entropy = policy.logprobs_and_entropy(states, token_ids, mask, 2.0)
         hidden = policy.hidden_states(
             rows.input_ids, rows.position_ids, rows.branch_ids != PADDING, features
         )

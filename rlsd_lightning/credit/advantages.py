@@ -41,6 +41,21 @@ def group_advantages(rewards: Tensor, eps: float = 1e-6, valid: Tensor | None = 
     return torch.where(valid & (lowest < highest), centred / (std + eps), 0.0)
 
 
+class GroupAdvantages:
+    """group_advantages with its settings.
+
+    Args:
+        eps: see group_advantages.
+    """
+
+    def __init__(self, eps: float = 1e-6) -> None:
+        self.eps = eps
+
+    def __call__(self, rewards: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return one advantage per completion. [P, G]."""
+        return group_advantages(rewards, self.eps, valid)
+
+
 def _check(rewards: Tensor, valid: Tensor) -> None:
     if rewards.dim() != 2 or valid.shape != rewards.shape:
         raise ValueError(

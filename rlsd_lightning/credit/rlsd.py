@@ -6,10 +6,15 @@ no gradient, so the policy is never pulled towards what only the reference could
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
 from rlsd_lightning.metrics import Mean, masked_mean
+from rlsd_lightning.types import CreditNeeds
+
+Evidence = Literal["gain", "contrast"]
 
 _MAX_EXPONENT = 20.0
 """In nats; e^20 is far outside any clip range, and sums of it stay finite in float32."""
@@ -51,6 +56,7 @@ def rlsd_credit(
     clip_range: float,
     negative_only: bool = False,
     span_mask: Tensor | None = None,
+    mean_one: bool = False,
 ) -> Tensor:
     """Spread each completion's advantage over its tokens by their evidence.
 
@@ -65,6 +71,8 @@ def rlsd_credit(
         clip_range: half-width of the weights' band around 1, in [0, 1). 0 gives plain GRPO, too.
         negative_only: weigh only completions with A < 0.
         span_mask: True = the token is weighed; None weighs all. bool [B, T]
+        mean_one: divide the weights by their mean over the weighed tokens of the completion, so that clipping moves
+            credit between tokens and neither adds nor takes any.
 
     Returns:
         Per-token advantages without gradient; exactly 0 where completion_mask is False. [B, T]
@@ -86,8 +94,18 @@ def rlsd_credit(
     gain = torch.where(weighed, teacher_logprobs - policy_logprobs, 0.0)
     if lambda_ == 0:
         gain = torch.zeros_like(gain)
-    mixed = (1 - lambda_) + lambda_ * evidence_weights(gain, advantages, clip_range)
+    weights = evidence_weights(gain, advantages, clip_range)
+    if mean_one:
+        weights = _mean_one(weights, weighed)
+    mixed = (1 - lambda_) + lambda_ * weights
     return torch.where(completion_mask, advantages[:, None] * mixed, 0.0)
+
+
+def _mean_one(weights: Tensor, weighed: Tensor) -> Tensor:
+    """Scale each completion's weights to a mean of 1 over the weighed tokens; others keep theirs. [B, T]."""
+    count = weighed.sum(1, keepdim=True).clamp(min=1)
+    mean = torch.where(weighed, weights, 0.0).sum(1, keepdim=True) / count
+    return torch.where(weighed, weights / mean, weights)
 
 
 def _check_shapes(advantages: Tensor, *others: Tensor) -> None:
@@ -103,19 +121,39 @@ def _check_shapes(advantages: Tensor, *others: Tensor) -> None:
 class RLSDCredit:
     """Assigns credit by RLSD; `lambda_` is 0 (plain GRPO) until the LambdaDecay callback sets it.
 
+    The gain is taken once per rollout: a step has exactly one optimizer step, so the policy of the update is the one
+    that sampled, and RLSD's released code (current forward) and ms-swift's (start of the rollout) agree.
+
     Args:
         clip_range: half-width of the weights' band around 1, in [0, 1); RLSD's launch script: 0.2.
         negative_only: weigh only completions with a negative advantage.
+        thought_only: weigh only tokens inside <thought>...</thought>; all others keep the advantage.
+        mean_one: give each completion's weights a mean of 1; see rlsd_credit.
+        evidence: "gain", what the reference adds to the bare problem, or "contrast", what the right reference adds to
+            another problem's: a token that any reference makes likely, such as an appeal to it, then weighs 1.
     """
 
-    def __init__(self, clip_range: float = 0.2, negative_only: bool = False) -> None:
+    def __init__(
+        self,
+        clip_range: float = 0.2,
+        negative_only: bool = False,
+        thought_only: bool = False,
+        mean_one: bool = False,
+        evidence: Evidence = "gain",
+    ) -> None:
         if not 0 <= clip_range < 1:
             raise ValueError(
                 f"credit.clip_range is {clip_range}, needs a value in [0, 1): at 1 a weight could be 0 and the "
                 "verdict would no longer reach every token. RLSD's launch script: 0.2."
             )
+        if evidence not in get_args(Evidence):
+            raise ValueError(
+                f"credit.evidence is {evidence!r}, needs one of {', '.join(get_args(Evidence))}. Set one of them."
+            )
         self.clip_range = clip_range
         self.negative_only = negative_only
+        self.mean_one = mean_one
+        self.needs = CreditNeeds(contrast=evidence == "contrast", spans=thought_only)
         self.lambda_ = 0.0
 
     @property
@@ -129,8 +167,10 @@ class RLSDCredit:
         policy_logprobs: Tensor,
         teacher_logprobs: Tensor | None,
         completion_mask: Tensor,
+        contrast_logprobs: Tensor | None = None,
+        span_mask: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Mean]]:
-        """See CreditAssigner."""
+        """See CreditAssigner and CreditNeeds."""
         if teacher_logprobs is None and self.needs_teacher:
             raise ValueError(
                 f"credit: teacher_logprobs is None at lambda {self.lambda_}, needs [B, T]. Score the completions "
@@ -138,16 +178,19 @@ class RLSDCredit:
             )
         asked = teacher_logprobs is not None
         teacher = teacher_logprobs if asked else policy_logprobs
+        before = policy_logprobs if contrast_logprobs is None else contrast_logprobs
         credit = rlsd_credit(
             advantages,
-            policy_logprobs,
+            before,
             teacher,
             completion_mask,
             self.lambda_,
             self.clip_range,
             self.negative_only,
+            span_mask,
+            self.mean_one,
         )
-        gain = (teacher - policy_logprobs).detach()
+        gain = (teacher - before).detach()
         judged = completion_mask & (advantages != 0)[:, None]
         return credit, {
             **self._gain_metrics(gain, advantages, judged & asked),

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rlsd_lightning.packing import image_batch, pack_rows
-from rlsd_lightning.types import Prompt, Rollout, RolloutBatch
+from rlsd_lightning.types import PackedRows, Prompt, Rollout, RolloutBatch
 
 Unit = list[Rollout]
 """Rollouts of one problem that share a row."""
@@ -66,8 +67,7 @@ def _fitting(group: Unit, max_row_tokens: int | None, share_prefix: bool) -> lis
 
 def row_tokens(unit: Unit) -> int:
     """Count the tokens of a unit's row, in the longer of its views."""
-    teacher = unit[0].teacher
-    prompt = max(len(unit[0].student.token_ids), len(teacher.token_ids) if teacher else 0)
+    prompt = max(len(view.token_ids) for view in _views(unit[0]))
     return prompt + sum(len(r.completion.token_ids) for r in unit)
 
 
@@ -110,7 +110,7 @@ def collate(
     )
     lengths = torch.tensor([num_loss_tokens(rollout) for rollout in rollouts])
     slots, images = _image_slots(rollouts)
-    scored = [i for i, r in enumerate(rollouts) if r.teacher is not None and r.advantage != 0.0]
+    scored = [i for i, rollout in enumerate(rollouts) if rollout.scored]
     return RolloutBatch(
         rollouts=tuple(rollouts),
         token_ids=token_ids,
@@ -120,8 +120,10 @@ def collate(
         ),
         advantages=torch.tensor([r.advantage for r in rollouts]),
         student=pack_rows([_branches(unit, unit[0].student) for unit in units], slots),
-        teacher=_teacher_rows(units, slots, token_ids.shape[1]) if scored else None,
+        teacher=_scored_rows(units, "teacher", slots, token_ids.shape[1]) if scored else None,
         teacher_index=torch.tensor(scored, dtype=torch.int64),
+        contrast=_contrast_rows(units, slots, token_ids.shape[1]) if scored else None,
+        span_mask=_span_mask(rollouts),
         images=images,
         policy_version=policy_version,
         num_step_tokens=num_step_tokens,
@@ -132,30 +134,48 @@ def collate(
 
 def num_loss_tokens(rollout: Rollout) -> int:
     """Count the tokens that enter the loss: all of a completion that could be judged, none of another."""
-    return len(rollout.completion.token_ids) if rollout.verdict.valid else 0
+    return len(rollout.completion.token_ids) if rollout.in_loss else 0
 
 
 def _branches(unit: Unit, prompt: Prompt) -> tuple[Prompt, list[list[int]]]:
     return prompt, [rollout.completion.token_ids for rollout in unit]
 
 
+def _views(rollout: Rollout) -> list[Prompt]:
+    """Return the prompts that a rollout stands behind."""
+    views = (rollout.student, rollout.teacher, rollout.contrast)
+    return [view for view in views if view is not None]
+
+
 def _image_slots(rollouts: Sequence[Rollout]) -> tuple[dict[str, int], Any]:
     """Number the unique images of all views, and batch them."""
-    views = [view for r in rollouts for view in (r.student, r.teacher) if view is not None]
+    views = [view for rollout in rollouts for view in _views(rollout)]
     unique = {image.key: image for view in views for image in view.images}
     return {key: i for i, key in enumerate(unique)}, image_batch(list(unique.values()))
 
 
-def _teacher_rows(units: Sequence[Unit], slots: dict[str, int], num_tokens: int) -> Any:
-    """Pack the teacher's view of the completions with a non-zero advantage; T as the student's."""
-    weighed = [[r for r in unit if r.advantage != 0.0] for unit in units]
-    rows = pack_rows([_branches(unit, _teacher_of(unit)) for unit in weighed if unit], slots)
+def _scored_rows(
+    units: Sequence[Unit], view: str, slots: dict[str, int], num_tokens: int
+) -> PackedRows:
+    """Pack a view of the teacher of the completions that it scores; T as the student's."""
+    scored = [[rollout for rollout in unit if rollout.scored] for unit in units]
+    rows = pack_rows([_branches(unit, getattr(unit[0], view)) for unit in scored if unit], slots)
     missing = num_tokens - rows.predictor_index.shape[1]
     padded = torch.nn.functional.pad(rows.predictor_index, (0, missing))
     return dataclasses.replace(rows, predictor_index=padded)
 
 
-def _teacher_of(unit: Unit) -> Prompt:
-    prompt = unit[0].teacher
-    assert prompt is not None, "a unit with a teacher's view for some completions only"
-    return prompt
+def _contrast_rows(
+    units: Sequence[Unit], slots: dict[str, int], num_tokens: int
+) -> PackedRows | None:
+    if all(unit[0].contrast is None for unit in units):
+        return None
+    return _scored_rows(units, "contrast", slots, num_tokens)
+
+
+def _span_mask(rollouts: Sequence[Rollout]) -> Tensor | None:
+    """Pad the spans; None where the method did not ask for them. bool [B, T]."""
+    spans = [rollout.span for rollout in rollouts]
+    if any(span is None for span in spans):
+        return None
+    return pad_sequence([torch.tensor(span) for span in spans], batch_first=True)

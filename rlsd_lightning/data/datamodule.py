@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import lightning
 import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
+from rlsd_lightning.credit.advantages import GroupAdvantages
 from rlsd_lightning.data.loader import RolloutLoader
+from rlsd_lightning.data.overlength import OnTruncated, Overlength
 from rlsd_lightning.data.rollouts import RolloutCollector
 from rlsd_lightning.data.supply import ProblemSupply
 from rlsd_lightning.types import Problem, RolloutBatch, Sampling
@@ -30,6 +32,23 @@ class RolloutSettings:
     """Compute a prompt once for all completions that share it."""
     max_row_tokens: int | None = None
     """Longest row of several completions; a group that is longer is split."""
+    advantages: GroupAdvantages = field(default_factory=GroupAdvantages)
+    """From the rewards of a group to one advantage per completion."""
+    refill_groups: int = 0
+    """Rounds in which problems whose completions all got the same reward are replaced by others; 0 = never."""
+    on_truncated: OnTruncated = "keep"
+    """What becomes of a completion that is cut off at the limit; see Overlength."""
+    length_penalty_tokens: int = 0
+    """Over this many tokens before the limit the reward falls linearly by up to 1; 0 = no penalty."""
+
+    @property
+    def overlength(self) -> Overlength:
+        """What becomes of completions at the limit."""
+        return Overlength(
+            on_truncated=self.on_truncated,
+            penalty_tokens=self.length_penalty_tokens,
+            max_completion_tokens=self.sampling.max_completion_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +104,7 @@ class RolloutDataModule(lightning.LightningDataModule):
             world_size=self.trainer.world_size,
             max_row_tokens=self.rollout.max_row_tokens,
             share_prefix=self.rollout.share_prefix,
+            refill_rounds=self.rollout.refill_groups,
         )
 
     def val_dataloader(self) -> list[DataLoader]:

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from rlsd_lightning.data.collate import balance, collate, num_loss_tokens, split_groups
+from rlsd_lightning.data.refill import refilled
 from rlsd_lightning.data.rollouts import RolloutCollector
 from rlsd_lightning.data.supply import ProblemSupply
-from rlsd_lightning.types import RolloutBatch, Sampling
+from rlsd_lightning.metrics import Mean
+from rlsd_lightning.types import Rollout, RolloutBatch, Sampling
 
 
 class RolloutLoader:
@@ -35,6 +38,7 @@ class RolloutLoader:
         world_size: all processes; each takes problems_per_step / world_size problems of a step.
         max_row_tokens: see split_groups.
         share_prefix: see split_groups.
+        refill_rounds: how often groups without signal are replaced within a step; 0 = never.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class RolloutLoader:
         world_size: int = 1,
         max_row_tokens: int | None = None,
         share_prefix: bool = True,
+        refill_rounds: int = 0,
     ) -> None:
         if supply.problems_per_step % world_size:
             raise ValueError(
@@ -68,6 +73,7 @@ class RolloutLoader:
         self._world_size = world_size
         self._max_row_tokens = max_row_tokens
         self._share_prefix = share_prefix
+        self._refill_rounds = refill_rounds
         self._steps_done = 0
         self._batches_of_step = 0
 
@@ -102,10 +108,8 @@ class RolloutLoader:
         self._supply.load_state_dict(state["supply"])
 
     def _make_step(self, step: int) -> list[RolloutBatch]:
-        mine = self._supply.take(step)[self._rank :: self._world_size]
-        sampling = replace(self._sampling, seed=step_seed(self._sampling.seed, step))
         with self._forward_context():
-            groups, metrics = self._collector.collect(mine, sampling)
+            groups, metrics = self._collect(step)
         units = split_groups(
             groups, self._num_micro_batches, self._max_row_tokens, self._share_prefix
         )
@@ -123,6 +127,16 @@ class RolloutLoader:
             )
             for place, part in enumerate(balance(units, self._num_micro_batches))
         ]
+
+    def _collect(self, step: int) -> tuple[list[list[Rollout]], dict[str, Mean]]:
+        """Return this rank's groups of a step."""
+        mine = self._supply.take(step)[self._rank :: self._world_size]
+        sampling = replace(self._sampling, seed=step_seed(self._sampling.seed, step))
+        collect = partial(self._collector.collect, sampling=sampling)
+        if not self._refill_rounds:
+            return collect(mine)
+        spare = self._supply.spare(step, self._rank, self._world_size)
+        return refilled(mine, collect, spare, self._refill_rounds)
 
 
 def step_seed(run_seed: int, step: int) -> int:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from rlsd_lightning.credit import group_advantages
-from rlsd_lightning.interfaces import CreditAssigner, RolloutEngine, Verifier
+from rlsd_lightning.data.overlength import Overlength
+from rlsd_lightning.data.refill import is_flat
+from rlsd_lightning.data.teacher_views import contrast_prompts, teacher_prompts
+from rlsd_lightning.interfaces import CreditAssigner, RolloutEngine, Verifier, needs_of
 from rlsd_lightning.metrics import Mean
 from rlsd_lightning.prompts import PromptEncoder
+from rlsd_lightning.records import token_pieces
 from rlsd_lightning.stopwatch import Stopwatch
-from rlsd_lightning.types import Completion, Problem, Rollout, Sampling, Verdict
+from rlsd_lightning.types import Completion, Problem, Prompt, Rollout, Sampling, Verdict
 from rlsd_lightning.verification import verdict_metrics, verify_batch
 
 
@@ -22,8 +28,10 @@ class RolloutCollector:
         engine: samples completions.
         encoder: renders problems as the student's and the teacher's prompts.
         verifier: judges responses.
-        credit: says whether the teacher's view is needed at present.
+        credit: says whether the teacher's view is needed at present, and what the teacher reads.
         group_size: G, completions per problem.
+        advantages: from the rewards of groups.
+        overlength: what becomes of completions at the limit.
     """
 
     def __init__(
@@ -33,6 +41,8 @@ class RolloutCollector:
         verifier: Verifier,
         credit: CreditAssigner,
         group_size: int,
+        advantages: Callable[..., Tensor] = group_advantages,
+        overlength: Overlength | None = None,
     ) -> None:
         if group_size < 2:
             raise ValueError(
@@ -43,7 +53,10 @@ class RolloutCollector:
         self.encoder = encoder
         self.verifier = verifier
         self.credit = credit
+        self.needs = needs_of(credit)
         self.group_size = group_size
+        self.advantages = advantages
+        self.overlength = overlength or Overlength()
 
     def collect(
         self, problems: Sequence[Problem], sampling: Sampling
@@ -58,26 +71,64 @@ class RolloutCollector:
         with watch.phase("verify"):
             verdicts = self._judge(problems, completions)
         with watch.phase("encode_teacher"):
-            needed = self.credit.needs_teacher
-            teachers = [self.encoder.teacher(p) if needed else None for p in problems]
-        advantages = _advantages(verdicts)
+            teachers, contrasts = self._teacher_views(problems, completions, verdicts)
+        advantages = self._advantages(verdicts)
         groups = [
             [
                 Rollout(
                     problem=problem,
                     student=student,
                     teacher=teacher,
+                    contrast=contrast,
                     completion=completion,
                     verdict=verdict,
                     advantage=advantage,
+                    span=self._span(completion),
+                    every_completion=self.needs.every_completion,
+                    masked=self.overlength.masks(completion),
                 )
                 for completion, verdict, advantage in zip(*members, strict=True)
             ]
-            for problem, student, teacher, *members in zip(
-                problems, students, teachers, completions, verdicts, advantages, strict=True
+            for problem, student, teacher, contrast, *members in zip(
+                problems,
+                students,
+                teachers,
+                contrasts,
+                completions,
+                verdicts,
+                advantages,
+                strict=True,
             )
         ]
         return groups, watch.read() | rollout_metrics(groups)
+
+    def _teacher_views(
+        self,
+        problems: Sequence[Problem],
+        completions: list[list[Completion]],
+        verdicts: list[list[Verdict]],
+    ) -> tuple[list[Prompt | None], list[Prompt | None]]:
+        """Return what the teacher reads of each problem, and that with a wrong reference; None where not needed."""
+        nothing: list[Prompt | None] = [None] * len(problems)
+        if not self.credit.needs_teacher:
+            return nothing, nothing
+        view = self.needs.view
+        teachers = teacher_prompts(self.encoder, view, problems, completions, verdicts)
+        contrasts = contrast_prompts(self.encoder, problems) if self.needs.contrast else nothing
+        return teachers, [*contrasts]
+
+    def _span(self, completion: Completion) -> tuple[bool, ...] | None:
+        """Say which tokens lie inside the thought, where the method asks."""
+        if not self.needs.spans:
+            return None
+        decode = partial(
+            self.encoder.tokenizer.decode,
+            skip_special_tokens=False,
+            clean_up_tokenization_spaces=False,
+        )
+        from rlsd_lightning.credit.spans import span_mask
+
+        return tuple(span_mask(token_pieces(decode, completion.token_ids)))
 
     def _judge(
         self, problems: Sequence[Problem], completions: list[list[Completion]]
@@ -85,14 +136,17 @@ class RolloutCollector:
         asked = [problem for problem in problems for _ in range(self.group_size)]
         responses = [completion.text for group in completions for completion in group]
         verdicts = verify_batch(self.verifier, asked, responses)
+        flat = [completion for group in completions for completion in group]
+        verdicts = [self.overlength.penalised(v, c) for v, c in zip(verdicts, flat, strict=True)]
         size = self.group_size
         return [verdicts[i : i + size] for i in range(0, len(verdicts), size)]
 
-
-def _advantages(verdicts: list[list[Verdict]]) -> list[list[float]]:
-    rewards = torch.tensor([[v.reward for v in group] for group in verdicts], dtype=torch.float64)
-    valid = torch.tensor([[v.valid for v in group] for group in verdicts])
-    return group_advantages(rewards, valid=valid).tolist()
+    def _advantages(self, verdicts: list[list[Verdict]]) -> list[list[float]]:
+        rewards = torch.tensor(
+            [[v.reward for v in group] for group in verdicts], dtype=torch.float64
+        )
+        valid = torch.tensor([[v.valid for v in group] for group in verdicts])
+        return self.advantages(rewards, valid=valid).tolist()
 
 
 def rollout_metrics(groups: Sequence[Sequence[Rollout]]) -> dict[str, Mean]:
@@ -100,7 +154,7 @@ def rollout_metrics(groups: Sequence[Sequence[Rollout]]) -> dict[str, Mean]:
     rollouts = [rollout for group in groups for rollout in group]
     lengths = [len(r.completion.token_ids) for r in rollouts]
     truncated = sum(r.completion.finish_reason == "length" for r in rollouts)
-    flat = sum(all(r.advantage == 0.0 for r in group) for group in groups)
+    flat = sum(is_flat(group) for group in groups)
     return {
         **verdict_metrics([r.verdict for r in rollouts]),
         "rollout/completion_tokens_mean": Mean(sum(lengths), len(lengths)),

@@ -13,6 +13,9 @@ import numpy as np
 
 from rlsd_lightning.types import Problem
 
+_SPARE = 1
+"""Keeps the order of spare problems apart from that of epochs."""
+
 
 class ProblemSupply(Protocol):
     """Gives each optimizer step its problems; steps are asked for in order, counted from 0."""
@@ -22,6 +25,10 @@ class ProblemSupply(Protocol):
 
     def take(self, step: int) -> Sequence[Problem]:
         """Return the problems of a step. [problems_per_step]."""
+        ...
+
+    def spare(self, step: int, rank: int, world_size: int) -> Iterator[Problem]:
+        """Yield problems that the step has not taken, for groups without signal; no two ranks get the same."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -62,6 +69,7 @@ class IndexedSupply:
         self._problems = problems
         self.problems_per_step = problems_per_step
         self._shuffle = shuffle
+        self._seed = seed
         self._permutation = lru_cache(maxsize=2)(
             lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(problems))
         )
@@ -69,6 +77,13 @@ class IndexedSupply:
     def take(self, step: int) -> list[Problem]:
         """See ProblemSupply.take."""
         return [self._problems[i] for i in self._indices(step)]
+
+    def spare(self, step: int, rank: int, world_size: int) -> Iterator[Problem]:
+        """See ProblemSupply.spare: the rest of the data set, in an order that the step's number alone decides."""
+        taken = set(self._indices(step))
+        order = np.random.default_rng([self._seed, step, _SPARE]).permutation(len(self._problems))
+        rest = [i for i in order.tolist() if i not in taken]
+        return (self._problems[i] for i in rest[rank::world_size])
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: the step's number says it all."""
@@ -130,6 +145,17 @@ class StreamSupply:
             if self._accepts(problem):
                 taken.setdefault(problem.id, problem)
         return list(taken.values())
+
+    def spare(self, step: int, rank: int, world_size: int) -> Iterator[Problem]:
+        """Refuse: what one rank takes from a stream, the others would have to pass over.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "rollout.refill_groups replaces problems of a step by others of the data set, but data.train is a stream. "
+            "Needed: rollout.refill_groups=0, or data that are read as a whole. Set one of them."
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the row that the next step starts at."""

@@ -85,34 +85,45 @@ class Policy(nn.Module):
             image_features: of all images of the micro-batch; rows.image_index picks from them.
             temperature: divides the logits, above 0.
         """
-        predictors = self._predictors(rows, completion_mask, image_features)
-        logprobs = token_logprobs(
-            predictors, self.head_weight, token_ids[completion_mask], temperature
-        )
-        return _spread(logprobs, completion_mask)
+        states = self.predictors(rows, completion_mask, image_features)
+        return self.logprobs_of(states, token_ids, completion_mask, temperature)
+
+    def logprobs_of(
+        self, states: Tensor, token_ids: Tensor, completion_mask: Tensor, temperature: float
+    ) -> Tensor:
+        """Return log-probabilities of completion tokens from the states that predict them. [B, T].
+
+        Args:
+            states: see `predictors`. [N, H]
+            token_ids: int64 [B, T]
+            completion_mask: bool [B, T]
+            temperature: divides the logits, above 0.
+        """
+        logprobs = token_logprobs(states, self.head_weight, token_ids[completion_mask], temperature)
+        return spread(logprobs, completion_mask)
 
     def logprobs_and_entropy(
-        self,
-        rows: PackedRows,
-        token_ids: Tensor,
-        completion_mask: Tensor,
-        image_features: ImageFeatures,
-        temperature: float,
+        self, states: Tensor, token_ids: Tensor, completion_mask: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor]:
         """Return log-probabilities, and the entropies of the distributions the tokens were drawn from. [B, T] each.
 
-        Entropies are in nats, without gradient. Arguments as in `logprobs`.
+        Entropies are in nats, without gradient. Arguments as in `logprobs_of`.
         """
-        predictors = self._predictors(rows, completion_mask, image_features)
         logprobs, entropy = token_logprobs_and_entropy(
-            predictors, self.head_weight, token_ids[completion_mask], temperature
+            states, self.head_weight, token_ids[completion_mask], temperature
         )
-        return _spread(logprobs, completion_mask), _spread(entropy, completion_mask)
+        return spread(logprobs, completion_mask), spread(entropy, completion_mask)
 
-    def _predictors(
+    def predictors(
         self, rows: PackedRows, completion_mask: Tensor, image_features: ImageFeatures
     ) -> Tensor:
-        """Return the hidden states that predict the completion tokens, in the order of the mask. [N, H]."""
+        """Return the hidden states that predict the completion tokens, in the order of the mask. [N, H].
+
+        Args:
+            rows: the view that holds these completions.
+            completion_mask: bool [B, T]
+            image_features: of all images of the micro-batch; rows.image_index picks from them.
+        """
         hidden = self.hidden_states(
             rows.input_ids,
             rows.position_ids,
@@ -132,7 +143,7 @@ class Policy(nn.Module):
         return self.model.device
 
 
-def _spread(values: Tensor, mask: Tensor) -> Tensor:
+def spread(values: Tensor, mask: Tensor) -> Tensor:
     """Put values where the mask is True, 0 elsewhere. [N] -> the mask's shape."""
     return values.new_zeros(mask.shape).masked_scatter(mask, values)
 

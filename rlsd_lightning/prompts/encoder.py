@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rlsd_lightning.data.images import image_size
 from rlsd_lightning.prompts.chat import ChatTokenizer
 from rlsd_lightning.prompts.image_cache import ImageCache
-from rlsd_lightning.prompts.reference import count_tokens, cut_reference, largest_fit
+from rlsd_lightning.prompts.reference import Reference, count_tokens, cut_reference, largest_fit
 from rlsd_lightning.prompts.template import PromptTemplate
 from rlsd_lightning.types import Problem, ProcessedImage, Prompt
 
@@ -90,17 +90,22 @@ class PromptEncoder:
         _check_length(problem, num_tokens, self.max_prompt_tokens, "student")
         return self._prompt(problem, token_ids, images)
 
-    def teacher(self, problem: Problem) -> Prompt:
+    def teacher(self, problem: Problem, reference: Reference | None = None) -> Prompt:
         """Return the teacher's view (x, r), its reference cut to the template's and to the prompt's limit.
+
+        Args:
+            problem: the problem.
+            reference: what is shown; None for the problem's own.
 
         Raises:
             PromptTooLongError: the view exceeds max_teacher_prompt_tokens even without a reference.
         """
-        token_ids = self._teacher_ids(problem, self._reference_text(problem))
+        reference = self.template.reference_of(problem) if reference is None else reference
+        token_ids = self._teacher_ids(problem, self._reference_text(reference))
         images = self._images(problem)
         limit, num_extra = self.max_teacher_prompt_tokens, self._num_extra(images)
         if limit is not None and len(token_ids) + num_extra > limit:
-            token_ids = self._cut_to_fit(problem, len(token_ids), num_extra, limit)
+            token_ids = self._cut_to_fit(problem, reference, len(token_ids), num_extra, limit)
         return self._prompt(problem, token_ids, images)
 
     def count_student_tokens(self, problem: Problem) -> int:
@@ -114,7 +119,8 @@ class PromptEncoder:
             problem, self.count_student_tokens(problem), self.max_prompt_tokens, "student"
         )
         if with_teacher:
-            shown = self.template.teacher_text(problem, self._reference_text(problem))
+            reference = self._reference_text(self.template.reference_of(problem))
+            shown = self.template.teacher_text(problem, reference)
             self._chat.check_text(problem, shown)
             num_bare = len(self._teacher_ids(problem, "")) + self._num_extra_by_size(problem)
             _check_length(problem, num_bare, self.max_teacher_prompt_tokens, "teacher")
@@ -122,31 +128,35 @@ class PromptEncoder:
     def _teacher_ids(self, problem: Problem, reference: str) -> list[int]:
         return self._chat.token_ids(problem, self.template.teacher_text(problem, reference))
 
-    def _reference_text(self, problem: Problem) -> str:
-        reference = self.template.reference_of(problem)
+    def _reference_text(self, reference: Reference) -> str:
         if self.template.max_reference_tokens is None:
             return reference.text
         return cut_reference(reference, self.template.max_reference_tokens, self.tokenizer)
 
     def _cut_to_fit(
-        self, problem: Problem, num_tokens: int, num_extra: int, limit: int
+        self,
+        problem: Problem,
+        reference: Reference,
+        num_tokens: int,
+        num_extra: int,
+        limit: int,
     ) -> list[int]:
         """Return the teacher's ids with as much of the reference as the limit allows.
 
         Args:
             problem: the problem.
+            reference: what is shown of it.
             num_tokens: of the teacher's view with the whole reference, one for each image.
             num_extra: what the images need beyond that.
             limit: of the expanded view.
         """
         num_bare = len(self._teacher_ids(problem, "")) + num_extra
         _check_length(problem, num_bare, limit, "teacher")
-        reference = self.template.reference_of(problem)
 
         def cut_ids(num_kept: int) -> list[int]:
             return self._teacher_ids(problem, cut_reference(reference, num_kept, self.tokenizer))
 
-        size = count_tokens(self._reference_text(problem), self.tokenizer)
+        size = count_tokens(self._reference_text(reference), self.tokenizer)
         kept = largest_fit(
             lambda num_kept: len(cut_ids(num_kept)) + num_extra <= limit,
             size,

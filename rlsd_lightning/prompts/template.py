@@ -38,6 +38,8 @@ class PromptTemplate:
         system: the system turn of both, as it is; None for none.
         reference: what the teacher is shown: "answer", "solution", or "both"; see reference.choose_reference.
         max_reference_tokens: longer references are cut on the right; None for no limit.
+        siblings: template of the reference that SDPO makes of a problem's own completions; sees `correct` and
+            `incorrect`, the text of one completion each, empty where there is none.
 
     Example:
         >>> template = PromptTemplate(
@@ -57,6 +59,7 @@ class PromptTemplate:
         system: str | None = None,
         reference: ReferenceMode = "both",
         max_reference_tokens: int | None = None,
+        siblings: str | None = None,
     ) -> None:
         if reference not in ("answer", "solution", "both"):
             raise ValueError(
@@ -74,6 +77,11 @@ class PromptTemplate:
         self._teacher = _compile(
             "teacher", teacher, {"problem", "student", "reference"}, _PROBLEM_FIELDS
         )
+        self._siblings = (
+            None
+            if siblings is None
+            else _compile("siblings", siblings, {"correct", "incorrect"}, set())
+        )
 
     def student_text(self, problem: Problem) -> str:
         """Render the student's turn; IMAGE_MARK stands where the question has "<image>"."""
@@ -87,6 +95,25 @@ class PromptTemplate:
             "reference": reference,
         }
         return _render("teacher", self._teacher, problem, variables)
+
+    def sibling_reference(self, problem: Problem, correct: str, incorrect: str) -> Reference:
+        """Return the reference made of a problem's own completions.
+
+        Args:
+            problem: names the place in messages.
+            correct: the response of a correct completion; empty for none.
+            incorrect: the response of an incorrect one; empty for none.
+
+        Raises:
+            ValueError: the prompt has no such template.
+        """
+        if self._siblings is None:
+            raise ValueError(
+                "prompt.siblings is null, but the method shows the teacher what siblings of a completion wrote. "
+                "Needed: a template of {{ correct }} and {{ incorrect }}. Choose prompt=thought_answer, or write one."
+            )
+        texts = {"correct": correct, "incorrect": incorrect}
+        return Reference(_render("siblings", self._siblings, problem, texts))
 
     def reference_of(self, problem: Problem) -> Reference:
         """Return what of the problem the teacher is shown, uncut; a missing solution is a ValueError."""
@@ -141,6 +168,8 @@ def _must_show(view: str) -> dict[str, set[str]]:
     """What a view has to show, by any of these variables."""
     if view == "student":
         return {"problem.prompt": {"problem"}}
+    if view == "siblings":
+        return {"correct": {"correct"}}
     return {"reference": {"reference"}, "student": {"student", "problem"}}
 
 
