@@ -1,7 +1,7 @@
-"""Means that stay exact when a step is cut into micro-batches and ranks.
+"""Means, and largest values, that stay exact when a step is cut into micro-batches and ranks.
 
 A mean of means depends on the cut; a total with a count does not. Stations hand over `Mean`s, the step adds
-them up and reduces them over ranks once.
+them up and reduces them over ranks once. A `Maximum` goes the same way.
 """
 
 from __future__ import annotations
@@ -28,9 +28,39 @@ class Mean:
     def __add__(self, other: Mean) -> Mean:
         return Mean(self.total + other.total, self.count + other.count)
 
+    def plain(self) -> Mean:
+        """Return it in Python numbers, fit to be sent to other ranks."""
+        return Mean(float(self.total), float(self.count))
+
     def __float__(self) -> float:
         count = float(self.count)
         return float(self.total) / count if count else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Maximum:
+    """The largest of what was seen.
+
+    Example:
+        >>> float(Maximum(3.0) + Maximum(1.0))
+        3.0
+    """
+
+    value: float | Tensor
+
+    def __add__(self, other: Maximum) -> Maximum:
+        return Maximum(max(float(self), float(other)))
+
+    def plain(self) -> Maximum:
+        """Return it in Python numbers, fit to be sent to other ranks."""
+        return Maximum(float(self.value))
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+
+Metric = Mean | Maximum
+"""What a station may hand over: both come out the same however a step is cut."""
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Mean:
@@ -51,7 +81,7 @@ def masked_mean(values: Tensor, mask: Tensor) -> Mean:
 
 
 class StepMetrics:
-    """Collects the `Mean`s of one optimizer step over its micro-batches.
+    """Collects the `Metric`s of one optimizer step over its micro-batches.
 
     Example:
         >>> step = StepMetrics()
@@ -62,12 +92,12 @@ class StepMetrics:
     """
 
     def __init__(self) -> None:
-        self._means: dict[str, Mean] = {}
+        self._metrics: dict[str, Metric] = {}
 
-    def add(self, metrics: Mapping[str, Mean]) -> None:
-        """Add one micro-batch's means to the step's."""
-        for name, mean in metrics.items():
-            self._means[name] = self._means[name] + mean if name in self._means else mean
+    def add(self, metrics: Mapping[str, Metric]) -> None:
+        """Add one micro-batch's metrics to the step's."""
+        for name, metric in metrics.items():
+            self._metrics[name] = self._metrics[name] + metric if name in self._metrics else metric
 
     def reduce(self) -> dict[str, float]:
         """Return the step's averages over all micro-batches and ranks, and start afresh.
@@ -75,13 +105,13 @@ class StepMetrics:
         Collective: every rank must call it. Ranks may have measured different things: each mean is over the ranks
         that have it.
         """
-        mine = {name: (float(m.total), float(m.count)) for name, m in self._means.items()}
-        self._means = {}
+        mine = {name: metric.plain() for name, metric in self._metrics.items()}
+        self._metrics = {}
         everyone = [mine]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             everyone = [{} for _ in range(torch.distributed.get_world_size())]
             torch.distributed.all_gather_object(everyone, mine)
         reduced = StepMetrics()
         for rank in everyone:
-            reduced.add({name: Mean(*pair) for name, pair in rank.items()})
-        return {name: float(mean) for name, mean in sorted(reduced._means.items())}
+            reduced.add(rank)
+        return {name: float(metric) for name, metric in sorted(reduced._metrics.items())}

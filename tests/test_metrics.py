@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlsd_lightning.metrics import Mean, StepMetrics, masked_mean
+from rlsd_lightning.metrics import Maximum, Mean, StepMetrics, masked_mean
 from tests.helpers.ranks import run_ranks
 
 NAN = float("nan")
@@ -77,3 +77,13 @@ def test_ranks_are_averaged_by_their_counts():
         return step.reduce()
 
     assert run_ranks(work, 2) == [{"x": 4.0, "y": 0.5}] * 2
+
+
+def test_the_maximum_of_a_step_is_over_all_micro_batches_and_ranks():
+    def work(rank):
+        step = StepMetrics()
+        for value in ([1.0, 3.0], [2.0, torch.tensor(0.5)])[rank]:
+            step.add({"x": Maximum(value)})
+        return step.reduce()
+
+    assert run_ranks(work, 2) == [{"x": 3.0}] * 2
