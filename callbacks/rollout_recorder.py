@@ -80,7 +80,7 @@ class RolloutRecorder(Callback):
         if trainer.global_step < record.step:
             return
         with_tokens = record.step % self.tokens_every_n_steps == 0 or record.step in landmarks
-        decode = _decoder(pl_module.encoder.tokenizer) if with_tokens else None
+        decode = decoder(pl_module.encoder.tokenizer) if with_tokens else None
         lambda_ = trainer.callback_metrics.get("credit/lambda")
         rows = [self._row(*place, lambda_, decode) for place in self._places()]
         lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
@@ -120,7 +120,8 @@ def landmark_steps(trainer: Trainer) -> Sequence[int]:
     return (1,) if last == float("inf") else (1, (int(last) + 1) // 2, int(last))
 
 
-def _decoder(tokenizer: PreTrainedTokenizerBase) -> Decode:
+def decoder(tokenizer: PreTrainedTokenizerBase) -> Decode:
+    """Return how recorded tokens are decoded: special tokens shown, no space tidied away."""
     return partial(tokenizer.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 

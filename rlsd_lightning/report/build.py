@@ -12,6 +12,8 @@ from rlsd_lightning.records import write_atomically
 from rlsd_lightning.report import curves, samples
 from rlsd_lightning.report.charts import Chart
 from rlsd_lightning.report.headline import facts, headline
+from rlsd_lightning.report.heatmap import heatmap_steps, page_name
+from rlsd_lightning.report.images import data_uri
 from rlsd_lightning.report.load import MAX_ROWS_PER_STEP, Run, load_run
 from rlsd_lightning.report.scale import show
 from rlsd_lightning.report.svg import draw
@@ -66,11 +68,20 @@ def _page(run: Run) -> str:
         **_figures(run),
         samples=chosen,
         scales=scales,
+        **_heatmaps(run.path / "heatmaps"),
         max_rows=MAX_ROWS_PER_STEP,
         skipped=run.summary.get("skipped_rows") or [],
         max_skipped=MAX_SKIPPED_ROWS,
         filtered=run.summary.get("filtered_prompts") or 0,
     )
+
+
+def _heatmaps(folder: Path) -> dict[str, Any]:
+    """Name the pages of the heatmap callback, and show the newest one's picture."""
+    pages = [(step, f"heatmaps/{page_name(step)}") for step in heatmap_steps(folder)]
+    newest = folder / Path(pages[-1][1]).with_suffix(".png").name if pages else None
+    picture = data_uri("png", newest.read_bytes()) if newest and newest.exists() else ""
+    return {"heatmaps": pages, "newest_heatmap": picture}
 
 
 def _figures(run: Run) -> dict[str, Any]:

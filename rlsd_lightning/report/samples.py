@@ -31,6 +31,8 @@ class Shown:
     left_out: int
     numbers: str
     """A list each of policy and teacher log-probs, gains, weights, credits; JSON for the page's script."""
+    note: str = ""
+    """What else the page says in the completion's first line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +139,21 @@ def _card(group: Sequence[Row], scales: Scales, rollouts_dir: Path) -> Card:
         row=row,
         verdicts=sorted(map(verdict, group), key=("right", "wrong", "unjudged").index),
         pictures=[load_picture(rollouts_dir, name) for name in row["images"]],
-        shown=[_shown(one, times, scales) for one, times in distinct(group)],
+        shown=[prepare(one, times, scales) for one, times in distinct(group)],
     )
 
 
-def _shown(row: Row, times: int, scales: Scales) -> Shown:
+def prepare(row: Row, times: int, scales: Scales, note: str = "") -> Shown:
+    """Make a completion ready for the template; of a long one the middle is left out.
+
+    Args:
+        row: with or without its tokens.
+        times: how many completions of the group say exactly this.
+        scales: of the page's colours.
+        note: what else its first line says.
+    """
     if not row.get("tokens"):
-        return Shown(row, times, [], 0, "")
+        return Shown(row, times, [], 0, "", note)
     count = len(row["tokens"])
     left_out = max(0, count - HEAD_TOKENS - TAIL_TOKENS)
     places = (
@@ -156,7 +166,7 @@ def _shown(row: Row, times: int, scales: Scales) -> Shown:
         [_brief(row[name][index]) for index in places]
         for name in ("policy_logprobs", "teacher_logprobs", "gain", "weight", "credit")
     ]
-    return Shown(row, times, tokens, left_out, json.dumps(columns, separators=(",", ":")))
+    return Shown(row, times, tokens, left_out, json.dumps(columns, separators=(",", ":")), note)
 
 
 def _brief(value: float | None) -> float | None:

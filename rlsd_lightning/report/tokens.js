@@ -10,7 +10,8 @@ function tokenRows(token) {
   line.numbers ??= JSON.parse(line.dataset.numbers);
   line.tokens ??= [...line.querySelectorAll("i")];
   const index = line.tokens.indexOf(token);
-  return ROWS.map(([name, text], i) => [name, line.numbers[i][index] === null ? "none" : text(line.numbers[i][index])]);
+  const rows = ROWS.map(([name, text], i) => [name, line.numbers[i][index] === null ? "none" : text(line.numbers[i][index])]);
+  return [...rows, ["advantage", signed(+line.dataset.advantage)]];
 }
 
 function showTip(token) {
