@@ -2,58 +2,107 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
+Estimator = Literal["grpo", "dr_grpo", "rloo"]
 
-def group_advantages(rewards: Tensor, eps: float = 1e-6, valid: Tensor | None = None) -> Tensor:
-    """Standardise rewards within each group.
 
-    A = (R - mean) / (std + eps), std with n - 1   -- GRPO, as RLSD (arXiv:2604.03128) uses it
+def group_advantages(
+    rewards: Tensor,
+    eps: float = 1e-6,
+    valid: Tensor | None = None,
+    estimator: Estimator = "grpo",
+) -> Tensor:
+    """Compare each reward with those of its group.
+
+    grpo:    A = (R - mean) / (std + eps), std with n - 1   -- GRPO, as RLSD (arXiv:2604.03128) uses it
+    dr_grpo: A = R - mean, so that no group counts more because its rewards lie close   -- Dr. GRPO, arXiv:2503.20783
+    rloo:    A = R - mean of the others = (R - mean) n / (n - 1), a baseline without bias   -- RLOO, arXiv:2402.14740
 
     A group whose rewards are all equal gets exactly 0, decided on the raw rewards: in float32 the mean of eight
     rewards of 0.9 is off by one unit in the last place, std is as small, and RLSD's released code gives -0.056 each.
 
     Args:
         rewards: one per completion, a row per group. [P, G]
-        eps: added to the standard deviation.
-        valid: True = the completion could be judged; the others leave mean and std and get 0. bool [P, G]
+        eps: added to the standard deviation; only for grpo.
+        valid: True = the completion could be judged; the others leave every mean and std and get 0. bool [P, G]
+        estimator: "grpo", "dr_grpo" or "rloo".
 
     Returns:
         Advantages; 0 in groups with fewer than two valid completions. [P, G]
 
     Raises:
-        ValueError: if rewards is not [P, G], a group has one completion only, or a valid reward is not finite.
+        ValueError: if rewards is not [P, G], a group has one completion only, a valid reward is not finite, or the
+            estimator is unknown.
 
     Example:
-        >>> group_advantages(torch.tensor([[1.0, 0.0], [0.9, 0.9]]))
+        >>> rewards = torch.tensor([[1.0, 0.0], [0.9, 0.9]])
+        >>> group_advantages(rewards)
         tensor([[ 0.7071, -0.7071],
                 [ 0.0000,  0.0000]])
+        >>> group_advantages(rewards, estimator="rloo")
+        tensor([[ 1., -1.],
+                [ 0.,  0.]])
     """
     valid = torch.ones_like(rewards, dtype=torch.bool) if valid is None else valid
+    _check_estimator(estimator)
     _check(rewards, valid)
     count = valid.sum(1, keepdim=True)
     mean = torch.where(valid, rewards, 0.0).sum(1, keepdim=True) / count.clamp(min=1)
     centred = torch.where(valid, rewards - mean, 0.0)
-    std = (centred.square().sum(1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
     lowest = torch.where(valid, rewards, torch.inf).amin(1, keepdim=True)
     highest = torch.where(valid, rewards, -torch.inf).amax(1, keepdim=True)
-    return torch.where(valid & (lowest < highest), centred / (std + eps), 0.0)
+    advantages = _scaled(centred, count, eps, estimator)
+    return torch.where(valid & (lowest < highest), advantages, 0.0)
+
+
+def _scaled(centred: Tensor, count: Tensor, eps: float, estimator: Estimator) -> Tensor:
+    """Return R - mean [P, G] in the estimator's unit, from how many were judged in each group [P, 1]."""
+    if estimator == "dr_grpo":
+        return centred
+    others = (count - 1).clamp(min=1)
+    if estimator == "rloo":
+        return centred * count / others
+    return centred / ((centred.square().sum(1, keepdim=True) / others).sqrt() + eps)
 
 
 class GroupAdvantages:
-    """group_advantages with its settings.
+    """group_advantages with its settings chosen.
 
     Args:
-        eps: see group_advantages.
+        estimator: as in group_advantages; RLSD: grpo.
+        eps: as in group_advantages; RLSD's launch script: 1e-6.
     """
 
-    def __init__(self, eps: float = 1e-6) -> None:
+    def __init__(self, estimator: Estimator = "grpo", eps: float = 1e-6) -> None:
+        _check_estimator(estimator)
+        if eps < 0:
+            raise ValueError(
+                f"rollout.advantages.eps is {eps}, needs 0 or more: below 0 a group whose rewards hardly differ would "
+                "change sign. RLSD's launch script: 1e-6."
+            )
+        self.estimator: Estimator = estimator
         self.eps = eps
 
     def __call__(self, rewards: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Return one advantage per completion. [P, G]."""
-        return group_advantages(rewards, self.eps, valid)
+        """Return one advantage per completion.
+
+        Args:
+            rewards: as in group_advantages. [P, G]
+            valid: as in group_advantages. bool [P, G]
+        """
+        return group_advantages(rewards, self.eps, valid, self.estimator)
+
+
+def _check_estimator(estimator: str) -> None:
+    if estimator not in get_args(Estimator):
+        raise ValueError(
+            f"rollout.advantages.estimator is {estimator!r}, needs one of {', '.join(get_args(Estimator))}. Set one of "
+            "them, or point rollout.advantages._target_ at a class of your own."
+        )
 
 
 def _check(rewards: Tensor, valid: Tensor) -> None:
