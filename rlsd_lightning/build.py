@@ -15,6 +15,7 @@ from torch.utils.data import Subset
 
 from rlsd_lightning.config import instantiate
 from rlsd_lightning.data import StreamingProblems
+from rlsd_lightning.data.canaries import Canaries
 from rlsd_lightning.data.datamodule import RolloutDataModule
 from rlsd_lightning.data.rollouts import RolloutCollector
 from rlsd_lightning.data.supply import IndexedSupply, ProblemSupply, StreamSupply
@@ -161,6 +162,11 @@ def _supply(
     problems = instantiate(cfg.data.train, require_reference=needs_solution)
     per_step = cfg.rollout.problems_per_step
     if isinstance(problems, StreamingProblems):
+        if cfg.data.canary_fraction:
+            raise ValueError(
+                f"data.canary_fraction is {cfg.data.canary_fraction}, but a stream has no other rows at hand to take a "
+                "wrong reference from. Set it to 0, or train from files."
+            )
         accepts = _fits(encoder, cfg.data.on_overlong, with_teacher)
         return StreamSupply(problems.iterate, per_step, accepts), None, problems.skipped, 0
     kept, dropped = filter_overlong(
@@ -170,7 +176,8 @@ def _supply(
     if isinstance(verifier, ChecksProblems):
         verifier.check(usable[i] for i in range(len(usable)))
     check_gold(verifier, usable, cfg.verify_gold_problems)
-    supply = IndexedSupply(usable, per_step, cfg.data.shuffle, cfg.seed)
+    planted = Canaries(usable, cfg.data.canary_fraction)
+    supply = IndexedSupply(planted, per_step, cfg.data.shuffle, cfg.seed)
     return supply, len(usable), problems.skipped, len(dropped)
 
 

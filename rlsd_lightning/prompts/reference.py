@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from rlsd_lightning.data.canaries import as_taught
 from rlsd_lightning.types import Problem
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def choose_reference(problem: Problem, mode: ReferenceMode) -> Reference:
 
     "answer" is the gold answer; "solution" is the worked solution; "both" is the solution, a blank line and
     "Answer: " with the gold answer, whether or not the solution ends with it already. An empty solution is shown as
-    it is (nothing); a missing one (None) is an error, as the teacher would silently be the student.
+    it is (nothing); a missing one (None) is an error, as the teacher would silently be the student. Of a canary
+    (data.canaries) it is what was planted.
 
     Raises:
         ValueError: the mode shows a solution and the problem has none.
@@ -41,6 +43,7 @@ def choose_reference(problem: Problem, mode: ReferenceMode) -> Reference:
         >>> choose_reference(Problem(id="1", prompt="1+1?", answer="2", reference="One and one."), "both").text
         'One and one.\n\nAnswer: 2'
     """
+    problem = as_taught(problem)
     if mode == "answer":
         return Reference(problem.answer)
     if problem.reference is None:

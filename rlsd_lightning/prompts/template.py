@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 
 from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -40,6 +41,7 @@ class PromptTemplate:
         max_reference_tokens: longer references are cut on the right; None for no limit.
         siblings: template of the reference that SDPO makes of a problem's own completions; sees `correct` and
             `incorrect`, the text of one completion each, empty where there is none.
+        leak_phrases: words by which a completion would appeal to a reference that only the teacher's view shows.
 
     Example:
         >>> template = PromptTemplate(
@@ -60,6 +62,7 @@ class PromptTemplate:
         reference: ReferenceMode = "both",
         max_reference_tokens: int | None = None,
         siblings: str | None = None,
+        leak_phrases: Sequence[str] = (),
     ) -> None:
         if reference not in ("answer", "solution", "both"):
             raise ValueError(
@@ -73,6 +76,7 @@ class PromptTemplate:
         self.system = system
         self.reference = reference
         self.max_reference_tokens = max_reference_tokens
+        self.leak_phrases = tuple(leak_phrases)
         self._student = _compile("student", student, {"problem"}, _PROBLEM_FIELDS - _PRIVILEGED)
         self._teacher = _compile(
             "teacher", teacher, {"problem", "student", "reference"}, _PROBLEM_FIELDS
