@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from rlsd_lightning.logprobs import (
-    _BLOCK_ELEMENTS,
-    _autocasts,
-    _logit_blocks,
-    _matmul_dtype,
-    _slices,
-    _wide,
-    _write_product,
+from rlsd_lightning.logit_blocks import (
+    autocasts,
+    block_elements,
+    logit_blocks,
+    matmul_dtype,
+    slices,
+    wide_dtype,
+    write_product,
 )
 
 Kind = Literal["forward_kl", "reverse_kl", "jsd"]
@@ -87,8 +87,8 @@ def token_divergence(
         jsd_weight=jsd_weight,
         top_k=None if top_k is None or top_k >= len(weight) else top_k,
         top_k_by=top_k_by,
-        dtype=_matmul_dtype(hidden),
-        teacher_dtype=_matmul_dtype(teacher_hidden),
+        dtype=matmul_dtype(hidden),
+        teacher_dtype=matmul_dtype(teacher_hidden),
     )
     teacher_hidden, teacher_weight = teacher_hidden.detach(), teacher_weight.detach()
     return _TokenDivergence.apply(hidden, weight, teacher_hidden, teacher_weight, setting)
@@ -124,7 +124,7 @@ class _TokenDivergence(torch.autograd.Function):
         measure = _measure_all if setting.top_k is None else _measure_top
         pieces = []
         # One piece even of no rows: it has the dtypes and shapes that are joined.
-        for rows in _slices(len(hidden), _num_rows(weight)) if len(hidden) else [slice(0, 0)]:
+        for rows in slices(len(hidden), _num_rows(weight)) if len(hidden) else [slice(0, 0)]:
             student = _logits(hidden[rows].to(setting.dtype), head, setting.temperature)
             teacher = _logits(
                 teacher_hidden[rows].to(setting.teacher_dtype), teacher_head, setting.temperature
@@ -184,8 +184,8 @@ def _pulls_all(
     setting: _Setting,
 ) -> _Pulls:
     """Pull on every token."""
-    blocks = _logit_blocks(hidden, weight, setting.temperature)
-    teacher_blocks = _logit_blocks(teacher_hidden, teacher_weight, setting.temperature)
+    blocks = logit_blocks(hidden, weight, setting.temperature)
+    teacher_blocks = logit_blocks(teacher_hidden, teacher_weight, setting.temperature)
     for (rows, columns, block, student), (*_, teacher) in zip(blocks, teacher_blocks, strict=True):
         student = student.sub_(total[rows, None])
         teacher = teacher.to(student.dtype).sub_(teacher_total[rows, None])
@@ -229,7 +229,7 @@ def _pulls_top(
     hidden: Tensor, weight: Tensor, ids: Tensor, pull: Tensor, rest: Tensor, setting: _Setting
 ) -> _Pulls:
     """Pull on each chosen token as on its bucket, and share out the tail's by S within the tail."""
-    for rows, columns, block, logits in _logit_blocks(hidden, weight, setting.temperature):
+    for rows, columns, block, logits in logit_blocks(hidden, weight, setting.temperature):
         shared = logits.sub_(rest[rows, None]).exp_().mul_(pull[rows, -1:])
         # Set, not added: a chosen token may stand so far above the rest that exp has overflowed here.
         row, place = ((ids[rows] >= columns.start) & (ids[rows] < columns.stop)).nonzero().unbind(1)
@@ -278,26 +278,25 @@ def _gradients(
     hidden: Tensor, weight: Tensor, pulls: _Pulls, grad: Tensor, needed: tuple[bool, ...]
 ) -> tuple[Tensor | None, Tensor | None]:
     """Carry the gradient of the divergences [N] to hidden [N, H] and weight [V, H], each where needed."""
-    grad_hidden = torch.zeros_like(hidden, dtype=_wide(hidden.dtype)) if needed[0] else None
+    grad_hidden = torch.zeros_like(hidden, dtype=wide_dtype(hidden.dtype)) if needed[0] else None
     grad_weight = torch.zeros_like(weight) if needed[1] else None
     for rows, columns, block, pull in pulls:
         grad_logits = pull.mul_(grad[rows, None]).to(hidden.dtype)
         if grad_hidden is not None:
-            _write_product(grad_hidden[rows], grad_logits, block, add=True)
+            write_product(grad_hidden[rows], grad_logits, block, add=True)
         if grad_weight is not None:
-            _write_product(grad_weight[columns], grad_logits.T, hidden[rows], add=rows.start > 0)
+            write_product(grad_weight[columns], grad_logits.T, hidden[rows], add=rows.start > 0)
     return grad_hidden, grad_weight
 
 
 def _num_rows(weight: Tensor) -> int:
     """Return how many rows of all logits make a block."""
-    elements = _BLOCK_ELEMENTS["cpu" if weight.device.type == "cpu" else "cuda"]
-    return max(1, elements // len(weight))
+    return max(1, block_elements(weight.device) // len(weight))
 
 
 def _logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
     """Return logits / T in at least float32. [rows, V]."""
-    logits = (hidden @ weight.T).to(_wide(hidden.dtype))
+    logits = (hidden @ weight.T).to(wide_dtype(hidden.dtype))
     return logits if temperature == 1 else logits.div_(temperature)
 
 
@@ -343,7 +342,7 @@ def _check_tensors(
         ("", hidden, weight),
         ("teacher_", teacher_hidden, teacher_weight),
     ):
-        if states.dtype != head.dtype and not _autocasts(states):
+        if states.dtype != head.dtype and not autocasts(states):
             raise ValueError(
                 f"token_divergence: {side}hidden is {states.dtype} and {side}weight is {head.dtype}, which need one "
                 "dtype. Cast one of them, or call under torch.autocast."

@@ -8,17 +8,19 @@ divide by the same temperature.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_BLOCK_ROWS = 8192
-_BLOCK_ELEMENTS = {"cpu": 2**23, "cuda": 2**26}
-"""Logits per block: on a CPU about what its cache holds, on a GPU what keeps its cores busy."""
-_MIN_BLOCK_COLUMNS = 1024
+from rlsd_lightning.logit_blocks import (
+    autocasts,
+    logit_blocks,
+    matmul_dtype,
+    wide_dtype,
+    write_product,
+)
 
 
 def token_logprobs(
@@ -72,7 +74,7 @@ def _score(
     hidden: Tensor, weight: Tensor, token_ids: Tensor, temperature: float, *, with_entropy: bool
 ) -> tuple[Tensor, Tensor]:
     _check(hidden, weight, token_ids, temperature)
-    dtype = _matmul_dtype(hidden)
+    dtype = matmul_dtype(hidden)
     return _TokenLogprobs.apply(hidden, weight, token_ids, temperature, dtype, with_entropy)
 
 
@@ -89,9 +91,9 @@ class _TokenLogprobs(torch.autograd.Function):
         dtype: torch.dtype,
         with_entropy: bool,
     ) -> tuple[Tensor, Tensor]:
-        softmax = _OnlineSoftmax(len(hidden), _wide(dtype), hidden.device, with_entropy)
+        softmax = _OnlineSoftmax(len(hidden), wide_dtype(dtype), hidden.device, with_entropy)
         chosen = torch.zeros_like(softmax.total)
-        for rows, columns, _, logits in _logit_blocks(hidden.to(dtype), weight, temperature):
+        for rows, columns, _, logits in logit_blocks(hidden.to(dtype), weight, temperature):
             place, inside = _locate(token_ids[rows], columns)
             found = logits.gather(1, place[:, None]).squeeze(1)
             chosen[rows] = torch.where(inside, found, chosen[rows])
@@ -134,20 +136,20 @@ def _gradients(
     needed: tuple[bool, ...],
 ) -> tuple[Tensor | None, Tensor | None]:
     """Carry the gradient of the log-probs [N] to hidden [N, H] and weight [V, H], each where needed."""
-    grad_hidden = torch.zeros_like(hidden, dtype=_wide(hidden.dtype)) if needed[0] else None
+    grad_hidden = torch.zeros_like(hidden, dtype=wide_dtype(hidden.dtype)) if needed[0] else None
     grad_weight = torch.empty_like(weight) if needed[1] else None
     if grad_weight is not None and not len(hidden):
         grad_weight.zero_()
     grad = grad / temperature
-    for rows, columns, block, logits in _logit_blocks(hidden, weight, temperature):
+    for rows, columns, block, logits in logit_blocks(hidden, weight, temperature):
         place, inside = _locate(token_ids[rows], columns)
         grad_logits = logits.sub_(logsumexp[rows, None]).exp_().mul_(-grad[rows, None])
         grad_logits.scatter_add_(1, place[:, None], torch.where(inside, grad[rows], 0)[:, None])
         grad_logits = grad_logits.to(hidden.dtype)
         if grad_hidden is not None:
-            _write_product(grad_hidden[rows], grad_logits, block, add=True)
+            write_product(grad_hidden[rows], grad_logits, block, add=True)
         if grad_weight is not None:
-            _write_product(grad_weight[columns], grad_logits.T, hidden[rows], add=rows.start > 0)
+            write_product(grad_weight[columns], grad_logits.T, hidden[rows], add=rows.start > 0)
     return grad_hidden, grad_weight
 
 
@@ -185,69 +187,11 @@ class _OnlineSoftmax:
         return self.maximum + log_total, log_total - self.moment / self.total
 
 
-def _logit_blocks(
-    hidden: Tensor, weight: Tensor, temperature: float
-) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
-    """Yield the logits in blocks: rows, columns, those rows of weight, logits / T in at least float32.
-
-    The logits live in one buffer: they are valid, and free to be overwritten, until the next block. Vocabulary
-    blocks are the outer loop, so that each piece of weight is cast, and its gradient written, once.
-    """
-    num_rows = max(1, min(len(hidden), _BLOCK_ROWS))
-    elements = _BLOCK_ELEMENTS["cpu" if hidden.device.type == "cpu" else "cuda"]
-    num_columns = min(len(weight), max(elements // num_rows, _MIN_BLOCK_COLUMNS))
-    product = hidden.new_empty(num_rows * num_columns)
-    wide = product.to(_wide(hidden.dtype))
-    for columns in _slices(len(weight), num_columns):
-        block = weight[columns].to(hidden.dtype)
-        for rows in _slices(len(hidden), num_rows):
-            shape = (rows.stop - rows.start, len(block))
-            size = shape[0] * shape[1]
-            logits = torch.mm(hidden[rows], block.T, out=product[:size].view(shape))
-            if wide is not product:
-                logits = wide[:size].view(shape).copy_(logits)
-            if temperature != 1:
-                # Here and not on hidden: in bfloat16 a scaled hidden state would be rounded once more.
-                logits.div_(temperature)
-            yield rows, columns, block, logits
-
-
-def _slices(length: int, size: int) -> Iterator[slice]:
-    """Cut range(length) into slices of at most `size`."""
-    for start in range(0, length, size):
-        yield slice(start, min(start + size, length))
-
-
 def _locate(token_ids: Tensor, columns: slice) -> tuple[Tensor, Tensor]:
     """Return where in this block each token's logit is [N], clamped, and whether it is there at all [N]."""
     place = token_ids - columns.start
     clamped = place.clamp(0, columns.stop - columns.start - 1)
     return clamped, place == clamped
-
-
-def _write_product(target: Tensor, left: Tensor, right: Tensor, *, add: bool) -> None:
-    """Write left @ right to target, or add it; a wider target keeps the sum of several exact."""
-    if target.dtype == left.dtype:
-        target.addmm_(left, right, beta=int(add))
-    elif add:
-        target.add_(left @ right)
-    else:
-        target.copy_(left @ right)
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype that sums are carried in: float32, or float64 for float64."""
-    return torch.promote_types(dtype, torch.float32)
-
-
-def _matmul_dtype(hidden: Tensor) -> torch.dtype:
-    """Return the dtype a matmul of hidden would have here, autocast included."""
-    return torch.get_autocast_dtype(hidden.device.type) if _autocasts(hidden) else hidden.dtype
-
-
-def _autocasts(hidden: Tensor) -> bool:
-    """Whether a matmul of hidden would be cast here; autocast leaves float64 alone."""
-    return hidden.dtype != torch.float64 and torch.is_autocast_enabled(hidden.device.type)
 
 
 def _check(hidden: Tensor, weight: Tensor, token_ids: Tensor, temperature: float) -> None:
@@ -263,7 +207,7 @@ def _check(hidden: Tensor, weight: Tensor, token_ids: Tensor, temperature: float
             f"token_logprobs: hidden, weight and token_ids have the shapes {shapes}, need [N, H], [V, H] and "
             "[N]. Flatten completions to one row of hidden per token."
         )
-    if hidden.dtype != weight.dtype and not _autocasts(hidden):
+    if hidden.dtype != weight.dtype and not autocasts(hidden):
         raise ValueError(
             f"token_logprobs: hidden is {hidden.dtype} and weight is {weight.dtype}, which need one dtype. Cast "
             "one of them, or call under torch.autocast."

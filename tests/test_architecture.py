@@ -34,7 +34,7 @@ STATIONS = (
         "data.sources",
         "data.tables",
     ),
-    ("models", "packing", "logprobs", "divergence", "rescoring", "weights"),
+    ("models", "packing", "logit_blocks", "logprobs", "divergence", "rescoring", "weights"),
     ("prompts",),
     ("engines",),
     ("verification",),

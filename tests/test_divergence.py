@@ -1,12 +1,15 @@
 import itertools
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from rlsd_lightning import divergence, logprobs
+from rlsd_lightning import logit_blocks
 from rlsd_lightning.divergence import token_divergence
 
 N, V, H, TEACHER_H = 7, 23, 5, 3
@@ -23,10 +26,9 @@ every_kind = pytest.mark.parametrize("kind", ["forward_kl", "reverse_kl", "jsd"]
 def _blocks(request, monkeypatch):
     """Run both in one block and, forward, 2 rows at a time and, backward, 4 rows by 11 columns."""
     if request.param == "many blocks":
-        monkeypatch.setattr(divergence, "_BLOCK_ELEMENTS", {"cpu": 2 * V + 1, "cuda": 2 * V + 1})
-        monkeypatch.setattr(logprobs, "_BLOCK_ROWS", 4)
-        monkeypatch.setattr(logprobs, "_BLOCK_ELEMENTS", {"cpu": 44, "cuda": 44})
-        monkeypatch.setattr(logprobs, "_MIN_BLOCK_COLUMNS", 1)
+        monkeypatch.setattr(logit_blocks, "BLOCK_ROWS", 4)
+        monkeypatch.setattr(logit_blocks, "BLOCK_ELEMENTS", {"cpu": 2 * V, "cuda": 2 * V})
+        monkeypatch.setattr(logit_blocks, "MIN_BLOCK_COLUMNS", 1)
 
 
 in_blocks = pytest.mark.usefixtures("_blocks")
@@ -153,10 +155,9 @@ def test_blocks_change_nothing(form, monkeypatch):
     gradients = torch.autograd.grad(whole.sum(), inputs[:2])
     for rows in (1, 3):
         elements = {"cpu": rows * V, "cuda": rows * V}
-        monkeypatch.setattr(divergence, "_BLOCK_ELEMENTS", elements)
-        monkeypatch.setattr(logprobs, "_BLOCK_ELEMENTS", elements)
-        monkeypatch.setattr(logprobs, "_BLOCK_ROWS", rows)
-        monkeypatch.setattr(logprobs, "_MIN_BLOCK_COLUMNS", 1)
+        monkeypatch.setattr(logit_blocks, "BLOCK_ELEMENTS", elements)
+        monkeypatch.setattr(logit_blocks, "BLOCK_ROWS", rows)
+        monkeypatch.setattr(logit_blocks, "MIN_BLOCK_COLUMNS", 1)
         found = token_divergence(*inputs, **form)
         torch.testing.assert_close(found, whole, atol=1e-13, rtol=0)
         torch.testing.assert_close(
@@ -340,9 +341,8 @@ def test_a_teacher_of_another_dtype_is_served(form):
 def test_the_whole_logits_never_exist(form, monkeypatch):
     """No tensor that the forward or backward pass makes is as large as [N, V], nor half of it."""
     num_places, num_tokens = 256, 4096
-    monkeypatch.setattr(divergence, "_BLOCK_ELEMENTS", {"cpu": 2**15, "cuda": 2**15})
-    monkeypatch.setattr(logprobs, "_BLOCK_ELEMENTS", {"cpu": 2**14, "cuda": 2**14})
-    monkeypatch.setattr(logprobs, "_MIN_BLOCK_COLUMNS", 64)
+    monkeypatch.setattr(logit_blocks, "BLOCK_ELEMENTS", {"cpu": 2**15, "cuda": 2**15})
+    monkeypatch.setattr(logit_blocks, "MIN_BLOCK_COLUMNS", 64)
     hidden = torch.randn(num_places, 8, requires_grad=True)
     weight = torch.randn(num_tokens, 8, requires_grad=True)
     teacher = torch.randn(num_places, 8), torch.randn(num_tokens, 8)
@@ -403,6 +403,20 @@ def test_two_dtypes_without_autocast_are_refused(which):
     inputs[which] = inputs[which].bfloat16()
     with pytest.raises(ValueError, match="dtype"):
         token_divergence(*inputs, kind="forward_kl")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is measured on Linux only")
+def test_the_benchmark_runs_and_finds_half_of_the_naive_peak():
+    script = Path(__file__).parents[1] / "benchmarks" / "divergence.py"
+    options = "--forms jsd --places 1024 --vocabulary 16384 --hidden 32 --repeats 1 --threads 1"
+    command = [sys.executable, str(script), *options.split(), "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    row = done.stdout.splitlines()[-1].split()
+    assert row[0] == "jsd"
+    naive_peak, our_peak = float(row[1]), float(row[2])
+    # 1,024 x 16,384 logits are 64 MiB in float32: 9 such tensors against blocks of 32 MiB.
+    assert naive_peak > 6 * 64
+    assert our_peak < naive_peak / 2
 
 
 @pytest.mark.gpu

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
-from rlsd_lightning import logprobs
+from rlsd_lightning import logit_blocks, logprobs
 from rlsd_lightning.logprobs import token_logprobs, token_logprobs_and_entropy
 
 N, V, H = 10, 23, 5
@@ -18,9 +18,9 @@ N, V, H = 10, 23, 5
 def _blocks(request, monkeypatch):
     """Run both with everything in one block and with ragged blocks of 4 rows by 3 columns."""
     if request.param == "many blocks":
-        monkeypatch.setattr(logprobs, "_BLOCK_ROWS", 4)
-        monkeypatch.setattr(logprobs, "_BLOCK_ELEMENTS", {"cpu": 12, "cuda": 12})
-        monkeypatch.setattr(logprobs, "_MIN_BLOCK_COLUMNS", 1)
+        monkeypatch.setattr(logit_blocks, "BLOCK_ROWS", 4)
+        monkeypatch.setattr(logit_blocks, "BLOCK_ELEMENTS", {"cpu": 12, "cuda": 12})
+        monkeypatch.setattr(logit_blocks, "MIN_BLOCK_COLUMNS", 1)
 
 
 in_blocks = pytest.mark.usefixtures("_blocks")
@@ -99,10 +99,10 @@ def test_a_frozen_input_gets_no_gradient_and_the_other_the_same(which):
 def test_a_frozen_head_is_never_multiplied_into(monkeypatch):
     """Count the products of the backward pass: 1 for hidden alone, 2 with the head."""
     targets = []
-    write = logprobs._write_product
+    write = logprobs.write_product
     monkeypatch.setattr(
         logprobs,
-        "_write_product",
+        "write_product",
         lambda *args, **kw: (targets.append(args[0].shape), write(*args, **kw)),
     )
     hidden, weight, token_ids = make_inputs()
@@ -212,8 +212,8 @@ def test_float64_is_kept_under_autocast():
 def test_the_whole_logits_never_exist(monkeypatch):
     """No tensor that the forward or backward pass makes is as large as [N, V], nor half of it."""
     num_tokens, num_words = 256, 4096
-    monkeypatch.setattr(logprobs, "_BLOCK_ELEMENTS", {"cpu": 2**14, "cuda": 2**14})
-    monkeypatch.setattr(logprobs, "_MIN_BLOCK_COLUMNS", 64)
+    monkeypatch.setattr(logit_blocks, "BLOCK_ELEMENTS", {"cpu": 2**14, "cuda": 2**14})
+    monkeypatch.setattr(logit_blocks, "MIN_BLOCK_COLUMNS", 64)
     hidden = torch.randn(num_tokens, 8, requires_grad=True)
     weight = torch.randn(num_words, 8, requires_grad=True)
     sizes = LargestTensor()
