@@ -2,6 +2,8 @@
 
 lambda_decay        the two-phase schedule of the evidence weight
 adaptive_lambda     the same, with a second phase that begins when the reward stops rising
+lambda_control      where both write, and alarms lower, lambda; no callback itself
+leakage_probe       signs that the policy leans on a reference nobody gave it, and alarms
 teacher_sync        policy -> teacher
 weight_sync         policy -> rollout engine
 step_checkpoint     checkpoints at the ends of steps, from which a run goes on exactly
