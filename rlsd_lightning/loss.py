@@ -47,8 +47,8 @@ def clipped_policy_loss(
     ppo:   max(-rho A, -clip(rho, 1 - low, 1 + high) A), for A < 0 at most -dual_clip A  (arXiv:1912.09729)
     cispo: -sg(clip(rho, 1 - low, 1 + high)) A log P_S                                   (arXiv:2506.13585)
 
-    With an importance_cap, rho is taken to the trainer's own log-probs when the step began instead, and each token's loss
-    is multiplied by the truncated importance_weights. There is one optimizer step per rollout, so these log-probs are
+    With an importance_cap, rho is taken to the trainer's own log-probs when the step began instead, and each token's
+    loss is multiplied by min(importance_weights, cap). There is one optimizer step per rollout, so these log-probs are
     sg(policy_logprobs): rho is 1, and only the cap bounds a token. A sequence ratio is corrected token by token, too.
 
     Args:
@@ -262,16 +262,12 @@ class PolicyLoss:
         metrics: dict[str, Metric] = {"loss/policy": Mean(loss.detach() * denominator, count)}
         if anchor_logprobs is not None:
             kl = kl_to_anchor(policy_logprobs, anchor_logprobs, completion_mask)
-            loss = (
-                loss + self.kl_weight * _total(kl, completion_mask, self.reduction)[0] / denominator
-            )
-            metrics["loss/kl"] = Mean(*_total(kl.detach(), completion_mask, self.reduction))
-        metrics |= self._clip_metrics(
-            policy_logprobs, rollout_logprobs, advantages, completion_mask
-        )
-        return loss, metrics | self._sampler_metrics(
-            policy_logprobs, rollout_logprobs, completion_mask
-        )
+            share = self.mean_over_step(kl, completion_mask, num_tokens, num_completions)
+            loss = loss + self.kl_weight * share
+            metrics["loss/kl"] = Mean(share.detach() * denominator, count)
+        logprobs = policy_logprobs, rollout_logprobs
+        metrics |= self._clip_metrics(*logprobs, advantages, completion_mask)
+        return loss, metrics | self._sampler_metrics(*logprobs, completion_mask)
 
     def mean_over_step(
         self, values: Tensor, mask: Tensor, num_tokens: int, num_completions: int
@@ -310,15 +306,15 @@ class PolicyLoss:
     def _sampler_metrics(self, now: Tensor, before: Tensor, mask: Tensor) -> dict[str, Metric]:
         """Describe how far the policy is from the one that sampled, whether that is corrected for or not.
 
-        sampler_kl is w - 1 - log w, which estimates KL(P_rollout || P_S) and is never below 0. The importance weights
-        are those before truncation; without a cap the fraction counts those above the usual cap of 2.
+        sampler_kl is w - 1 - log w, which estimates KL(P_rollout || P_S), as the tokens are drawn from P_rollout. The
+        importance weights w are those before truncation; without a cap the fraction counts those above the usual 2.
         """
         weights = importance_weights(now, before, mask)
         cap = _USUAL_IMPORTANCE_CAP if self.importance_cap is None else self.importance_cap
         return {
             "loss/approx_kl": masked_mean(before - now, mask),
             "loss/sampler_gap": masked_mean((before - now).abs(), mask),
-            "loss/sampler_kl": masked_mean(weights - 1 - weights.log(), mask),
+            "loss/sampler_kl": masked_mean(kl_to_anchor(before, now, mask), mask),
             "loss/importance_mean": masked_mean(weights, mask),
             # The largest of nothing is 0, which no weight undercuts.
             "loss/importance_max": Maximum(torch.nn.functional.pad(weights[mask], (0, 1)).max()),
@@ -355,8 +351,8 @@ def _check_bounds(clip_low: float, clip_high: float, dual_clip: float | None) ->
 def _check_corrections(importance_cap: float | None, kl_weight: float) -> None:
     if importance_cap is not None and importance_cap < 1:
         raise ValueError(
-            f"loss.importance_cap is {importance_cap}, needs 1 or more, or null for none: below 1 it would shrink tokens "
-            "on which sampler and trainer agree. Usual: 2.0."
+            f"loss.importance_cap is {importance_cap}, needs 1 or more, or null for none: below 1 it would shrink "
+            "tokens on which sampler and trainer agree. Usual: 2.0."
         )
     if kl_weight < 0:
         raise ValueError(

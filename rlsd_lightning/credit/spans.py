@@ -1,8 +1,8 @@
 """Which tokens of a completion are its thought, found in its text and not in its token ids.
 
-A tokenizer merges a tag with what stands beside it, and differently each time: the ids of "<thought>" alone do not occur
-where "<thought>" is followed by a line break. RLSD's released code (arXiv:2604.03128) looks for those ids, so that such
-completions count as having no thought. Characters do not have that problem.
+A tokenizer merges a tag with what stands beside it, and differently each time: the ids of "<thought>" alone do not
+occur where "<thought>" is followed by a line break. RLSD's released code (arXiv:2604.03128) looks for those ids, so that
+such completions count as having no thought. Characters do not have that problem.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ def span_mask(
 ) -> list[bool]:
     r"""Say of each token whether it belongs to the text between an opening and a closing tag.
 
-    A token belongs if at least one of its characters lies strictly between the tags: one that is part of a tag and of the
-    thought at once does, one that is part of a tag only does not. A token without a character of its own (the first
+    A token belongs if at least one of its characters lies strictly between the tags: one that is part of a tag and of
+    the thought at once does, one that is part of a tag only does not. A token without a character of its own (the first
     bytes of one) goes where that character goes, which the next piece begins with.
 
     Several spans all count. One that is never closed, as in a truncated completion, runs to the end. Without an
