@@ -37,6 +37,9 @@ def main() -> None:
     if sys.argv[1:] == ["--version"]:
         print(f"rlsd_lightning {rlsd_lightning.__version__}")
         return
+    if sys.argv[1:2] == ["compare"]:
+        _compare(sys.argv[2:])
+        return
     sys.argv[1:] = for_hydra(sys.argv[1:])
     try:
         with _environment(HYDRA_FULL_ERROR="1"):  # else Hydra prints its errors itself
@@ -53,6 +56,19 @@ def main() -> None:
         config_dir = os.path.abspath(args.config_dir) if args.config_dir else None
         faults = override_faults(args.overrides, args.config_name or CONFIG_NAME, config_dir)
         fail(str(ConfigError(faults)) if faults else str(error.__cause__ or error))
+
+
+def _compare(arguments: list[str]) -> None:
+    """Lay runs side by side, which needs no configuration, and say where the page is."""
+    from rlsd_lightning.report.compare import compare_command
+
+    try:
+        print(compare_command(arguments))
+    except Exception as error:
+        if _wants_traceback():
+            raise
+        _tell(error)
+        raise SystemExit(1) from error
 
 
 @hydra.main(config_path="pkg://rlsd_lightning.conf", config_name=CONFIG_NAME, version_base="1.3")

@@ -16,10 +16,17 @@ USER_ERROR = 2
 """Exit status when the user can mend it."""
 
 
+OF_RUNS = {
+    "compare": "lay runs side by side in one page: compare RUN RUN ... [output=compare.html]"
+}
+"""Commands about finished runs, which read no configuration; they stand first on the command line."""
+
+
 def usage() -> str:
     """Return the short help."""
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {purpose}" for name, purpose in COMMANDS.items()]
+    commands = COMMANDS | OF_RUNS
+    width = max(map(len, commands))
+    lines = [f"  {name:{width}}  {purpose}" for name, purpose in commands.items()]
     return "\n".join(
         [
             "usage: python -m rlsd_lightning COMMAND [group=option] [key=value] [--multirun] [--cfg job] [--help]",
@@ -48,7 +55,9 @@ def for_hydra(arguments: list[str]) -> list[str]:
     args = get_args_parser().parse_intermixed_args(arguments)
     words = [word for word in args.overrides if "=" not in word and not word.startswith("~")]
     if words and words[0] not in COMMANDS:
-        hint = did_you_mean(words[0], COMMANDS) or f"The commands are {', '.join(COMMANDS)}."
+        hint = (
+            did_you_mean(words[0], COMMANDS | OF_RUNS) or f"The commands are {', '.join(COMMANDS)}."
+        )
         fail(f"{words[0]!r} is no command. {hint}")
     names_command = bool(words) or any(word.startswith("command=") for word in args.overrides)
     if not names_command and args.help:

@@ -79,8 +79,8 @@ def changes(cfg: DictConfig, folder: Path) -> str:
         return ""
     saved = OmegaConf.to_container(OmegaConf.load(folder / CONFIG))
     assert isinstance(saved, dict)
-    now = dict(_leaves(_resolved(cfg, saved["paths"]["run"])))
-    before = dict(_leaves(saved))
+    now = dict(leaves(_resolved(cfg, saved["paths"]["run"])))
+    before = dict(leaves(saved))
     differing = [
         key for key in sorted(now.keys() | before.keys()) if now.get(key) != before.get(key)
     ]
@@ -138,12 +138,21 @@ def _resolved(cfg: DictConfig, run_dir: str) -> dict[str, Any]:
     return tree  # type: ignore[return-value]
 
 
-def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every setting that matters with its full path; lists count as one setting."""
+def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every setting that matters with its full path; lists count as one setting.
+
+    Args:
+        tree: a configuration in plain containers.
+        path: where `tree` hangs.
+
+    Example:
+        >>> list(leaves({"optim": {"lr": 0.1, "betas": [0.9, 0.99]}, "command": "fit"}))
+        [('optim.lr', 0.1), ('optim.betas', [0.9, 0.99])]
+    """
     if path in HARMLESS:
         return
     if not isinstance(tree, dict):
         yield path, tree
         return
     for key, value in tree.items():
-        yield from _leaves(value, f"{path}.{key}" if path else str(key))
+        yield from leaves(value, f"{path}.{key}" if path else str(key))

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from rlsd_lightning.records import write_atomically
 from rlsd_lightning.report import curves, samples
-from rlsd_lightning.report.charts import Chart
+from rlsd_lightning.report.figures import OPENING, SMALL, figure, span
 from rlsd_lightning.report.headline import facts, headline
 from rlsd_lightning.report.heatmap import heatmap_steps, page_name
 from rlsd_lightning.report.images import data_uri
 from rlsd_lightning.report.load import MAX_ROWS_PER_STEP, Run, load_run
-from rlsd_lightning.report.scale import show
-from rlsd_lightning.report.svg import draw
 from rlsd_lightning.report.template import render
 
 MAX_SKIPPED_ROWS = 50
 """Skipped rows that are listed; the rest is counted."""
-_SMALL, _WIDE, _NARROW = (372, 190), (1152, 300), (372, 240)
-"""Width and height of a chart in the grid, of the opening chart on a desk, and of the same on a phone."""
 
 
 def write_report(run_dir: Path) -> Path:
@@ -42,18 +35,6 @@ def write_report(run_dir: Path) -> Path:
     path = run.path / "report.html"
     write_atomically(path, _page(run).encode())
     return path
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A chart, drawn."""
-
-    chart: Chart
-    pictures: list[tuple[str, Markup]]
-    """(CSS class, SVG): one drawing, or one for a desk and one for a phone."""
-    data: str
-    latest: list[str]
-    """The last value of each series, as shown until the pointer asks for another."""
 
 
 def _page(run: Run) -> str:
@@ -88,29 +69,12 @@ def _figures(run: Run) -> dict[str, Any]:
     """Draw all charts on one axis of steps."""
     accuracy, others = curves.accuracy_chart(run), curves.other_charts(run)
     known, absent = curves.known_charts(run)
-    all_steps = [
-        x
-        for chart in (accuracy, *known, *others)
-        for series in chart.series
-        for x, _ in series.points
-    ]
-    steps = (int(min(all_steps, default=0)), max(run.last_step, 1))
+    steps = span([accuracy, *known, *others], run.last_step)
     marks = run.summary.get("resumed_at_steps") or []
-
-    def figure(chart: Chart, sizes: dict[str, tuple[int, int]]) -> Figure:
-        pictures = [
-            (name, draw(chart, width=width, height=height, steps=steps, marks=marks))
-            for name, (width, height) in sizes.items()
-        ]
-        latest = [show(series.points[-1][1], chart.kind) for series in chart.series]
-        return Figure(chart, pictures, chart.data(steps), latest)
-
     return {
-        "opening": figure(accuracy, {"wide": _WIDE, "narrow": _NARROW})
-        if accuracy.series
-        else None,
-        "figures": [figure(chart, {"": _SMALL}) for chart in known],
-        "other_figures": [figure(chart, {"": _SMALL}) for chart in others],
+        "opening": figure(accuracy, OPENING, steps, marks) if accuracy.series else None,
+        "figures": [figure(chart, SMALL, steps, marks) for chart in known],
+        "other_figures": [figure(chart, SMALL, steps, marks) for chart in others],
         "absent": absent,
         "marks": marks,
     }

@@ -25,6 +25,8 @@ class Series:
     """Draw each point: measured now and then, not at each step."""
     noisy: bool = False
     """Draw a running mean over the faint points."""
+    thin: bool = False
+    """Draw it faintly and without a name: one of several that another series sums up."""
 
     def __post_init__(self) -> None:
         self.points = thin(self.points)
@@ -46,6 +48,10 @@ class Chart:
     """A value worth a line of its own."""
     stacked: bool = False
     """Areas on top of each other instead of lines."""
+
+    def named(self) -> list[Series]:
+        """The series that stand in the chart's key."""
+        return [series for series in self.series if not series.thin]
 
     def values(self) -> list[float]:
         """All values that the axis has to hold."""
@@ -72,7 +78,7 @@ class Chart:
                 "y": [_short(y) for _, y in one.points],
                 "dots": one.dots,
             }
-            for one in self.series
+            for one in self.named()
         ]
         whole = {"kind": self.kind, "steps": steps, "series": series}
         return json.dumps(whole, separators=(",", ":"))

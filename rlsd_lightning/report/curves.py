@@ -12,7 +12,6 @@ from rlsd_lightning.report.load import Run
 from rlsd_lightning.report.metrics_csv import is_evaluation
 
 _KINDS = {"_fraction": "percent", "_s": "seconds"}
-"""How a metric that nobody described is written, by the end of its name."""
 
 
 def accuracy_chart(run: Run) -> Chart:
@@ -65,8 +64,17 @@ def _filled(run: Run, series: list[Series]) -> list[Series]:
 def _plain_chart(run: Run, name: str) -> Chart:
     rare = is_evaluation(name)
     series = Series(key=name, label=name.rsplit("/", 1)[-1], tone="grey", dots=rare, noisy=not rare)
-    kind = next((kind for end, kind in _KINDS.items() if name.endswith(end)), "number")
-    return Chart(title=name, series=_filled(run, [series]), kind=kind, zero=False)
+    return Chart(title=name, series=_filled(run, [series]), kind=metric_kind(name), zero=False)
+
+
+def metric_kind(name: str) -> str:
+    """Say how the values of a metric that nobody described are written, by the end of its name.
+
+    Example:
+        >>> metric_kind("time/load_s"), metric_kind("teacher/version")
+        ('seconds', 'number')
+    """
+    return next((kind for end, kind in _KINDS.items() if name.endswith(end)), "number")
 
 
 def _has_data(run: Run, name: str) -> bool:

@@ -68,8 +68,12 @@ class Run:
         return max([*steps, *(step for step, _ in self.recorded)], default=0)
 
 
-def load_run(run_dir: Path) -> Run:
+def load_run(run_dir: Path, with_rollouts: bool = True) -> Run:
     """Read a run's folder.
+
+    Args:
+        run_dir: the folder.
+        with_rollouts: read recorded completions too, which are most of what a folder holds.
 
     Raises:
         ValueError: there is no such folder.
@@ -83,7 +87,8 @@ def load_run(run_dir: Path) -> Run:
     _read_config(run)
     _read_summary(run)
     _read_metrics(run)
-    _read_rollouts(run)
+    if with_rollouts:
+        _read_rollouts(run)
     return run
 
 

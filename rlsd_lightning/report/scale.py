@@ -11,18 +11,24 @@ Point = tuple[float, float]
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Choose round numbers that cover a range, with about `count` intervals or fewer between them.
 
+    Values that differ by rounding errors only count as one value.
+
     Example:
         >>> nice_ticks(0.0, 0.87)
         [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
         >>> nice_ticks(0, 80)
         [0.0, 20.0, 40.0, 60.0, 80.0]
+        >>> nice_ticks(1.0, 1.0000000000000002)
+        [1.0, 1.2]
     """
-    span = (high - low) or abs(high) or 1.0
+    size = max(abs(low), abs(high))
+    span = high - low if high - low > 1e-9 * size else size or 1.0
     rough = span / count
     magnitude = 10.0 ** math.floor(math.log10(rough))
     step = next(nice for nice in (1, 2, 5, 10) if nice * magnitude >= 0.9 * rough) * magnitude
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(index * step, 12) for index in range(first, max(last, first + 1) + 1)]
+    decimals = max(12, 3 - math.floor(math.log10(step)))
+    return [round(index * step, decimals) for index in range(first, max(last, first + 1) + 1)]
 
 
 def thin(points: Sequence[Point], limit: int = 400) -> list[Point]:

@@ -126,6 +126,9 @@ def _areas(chart: Chart, frame: Frame) -> Iterator[str]:
 
 def _line(series: Series, frame: Frame) -> Iterator[str]:
     points = series.points
+    if series.thin:
+        yield f'<path class="faint tone-{series.tone}" d="{frame.path(points)}"/>'
+        return
     if series.noisy and len(points) >= MIN_POINTS_TO_SMOOTH:
         yield f'<path class="faint tone-{series.tone}" d="{frame.path(points)}"/>'
         finite = [(x, y) for x, y in points if math.isfinite(y)]

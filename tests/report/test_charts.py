@@ -65,7 +65,18 @@ def test_stacked_areas_end_at_the_sum():
 
 
 @pytest.mark.parametrize(
-    ("low", "high"), [(0, 1), (0.99, 1.01), (-0.03, 0.02), (0, 4e-4), (0, 81234), (5, 5), (0, 0)]
+    ("low", "high"),
+    [
+        (0, 1),
+        (0.99, 1.01),
+        (-0.03, 0.02),
+        (0, 4e-4),
+        (0, 81234),
+        (5, 5),
+        (0, 0),
+        (0, 1e-16),
+        (-3e-17, 2e-17),
+    ],
 )
 def test_ticks_cover_the_range_with_few_round_numbers(low, high):
     ticks = nice_ticks(low, high)
@@ -74,6 +85,23 @@ def test_ticks_cover_the_range_with_few_round_numbers(low, high):
     assert 2 <= len(ticks) <= 8
     labels = [show_tick(tick, ticks[1] - ticks[0], "number") for tick in ticks]
     assert len(set(labels)) == len(labels)
+
+
+@pytest.mark.parametrize("value", [1.0, 3e-4, 1e9])
+def test_values_that_differ_by_rounding_only_can_be_drawn(value):
+    points = [(1, value), (2, math.nextafter(value, math.inf))]
+    svg = draw(chart(points, zero=False), width=300, height=150, steps=(1, 2))
+    assert "nan" not in svg
+
+
+def test_a_thin_series_is_faint_and_has_no_name():
+    thin_one = Series(label="a", points=[(1, 0.0), (2, 1.0)], tone="blue", thin=True)
+    both = chart([(1, 0.5), (2, 0.5)])
+    both.series.append(thin_one)
+    svg = draw(both, width=300, height=150, steps=(1, 2))
+    assert (svg.count('class="line'), svg.count('class="faint')) == (1, 1)
+    assert [series.label for series in both.named()] == ["a"]
+    assert len(both.data((1, 2)).split('"y"')) == 2
 
 
 def test_thinning_keeps_the_mean_and_the_limit():
