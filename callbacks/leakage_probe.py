@@ -61,7 +61,7 @@ class LeakageProbe(Callback):
     Args:
         phrases: words by which a completion appeals to a reference.
         verifier: says whether a completion of a canary gives the planted answer.
-        alarms: thresholds by metric, without "leakage/"; a value above is an alarm.
+        alarms: thresholds by metric, without "leakage/"; a value above is an alarm; None: no alarm.
         alarms_path: JSONL file of the alarms.
         on_alarm: "warn", "lower_lambda" or "stop" (saves a checkpoint and ends the run; the same command goes on).
         lambda_factor: what each alarm leaves of lambda, with "lower_lambda"; in [0, 1).
@@ -79,7 +79,7 @@ class LeakageProbe(Callback):
         *,
         phrases: Sequence[str],
         verifier: Verifier,
-        alarms: Mapping[str, float],
+        alarms: Mapping[str, float | None],
         alarms_path: str | Path,
         on_alarm: Action,
         lambda_factor: float,
@@ -95,7 +95,8 @@ class LeakageProbe(Callback):
         _check_numbers(every_n_steps, num_probed, num_shuffled, max_weight, window)
         self._phrases, self._style = compile_phrases(phrases), compile_style(style_patterns)
         self._verifier = verifier
-        self._alarms = Alarms(alarms, action=on_alarm)
+        thresholds = {name: at for name, at in alarms.items() if at is not None}
+        self._alarms = Alarms(thresholds, action=on_alarm)
         self._alarms_path, self._checkpoint_path = Path(alarms_path), Path(checkpoint_path)
         self._on_alarm, self._lambda_factor = on_alarm, lambda_factor
         self._every_n_steps = every_n_steps
@@ -261,19 +262,13 @@ def _control(trainer: Trainer) -> LambdaControl | None:
     return schedules[0].lambda_control if schedules else None
 
 
-def _check_alarms(alarms: Mapping[str, float], on_alarm: str, lambda_factor: float) -> None:
+def _check_alarms(alarms: Mapping[str, float | None], on_alarm: str, lambda_factor: float) -> None:
     unknown = [name for name in alarms if name not in METRICS]
     if unknown:
         raise ValueError(
             f"callbacks.leakage_probe.alarms names {', '.join(unknown)}, which nothing measures. Needed: some of "
             f"{', '.join(METRICS)}."
         )
-    for name, threshold in alarms.items():
-        if not isinstance(threshold, int | float):
-            raise ValueError(
-                f"callbacks.leakage_probe.alarms.{name} is {threshold!r}. Needed: a number. To have no alarm for it, take it "
-                f"out with ~callbacks.leakage_probe.alarms.{name}."
-            )
     if on_alarm not in get_args(Action):
         raise ValueError(
             f"callbacks.leakage_probe.on_alarm is {on_alarm!r}. Needed: one of {', '.join(get_args(Action))}."

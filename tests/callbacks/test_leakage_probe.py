@@ -264,6 +264,11 @@ def test_an_alarm_is_said_once_and_noted_until_it_clears(train, alarms, caplog):
     ]
 
 
+def test_a_threshold_of_null_is_no_alarm(train, tmp_path):
+    train([LEAKY], alarms={"phrase_fraction": None})
+    assert not (tmp_path / "alarms.jsonl").exists()
+
+
 def decay():
     return LambdaDecay(peak=0.8, warmup_steps=0, hold_steps=100, decay_steps=1)
 
@@ -371,7 +376,6 @@ def test_every_rank_decides_by_the_averages_over_ranks(tmp_path, text_policy, mo
     [
         ({"phrases": []}, "leak_phrases"),
         ({"alarms": {"phrase_fractoin": 0.1}}, "phrase_fractoin"),
-        ({"alarms": {"phrase_fraction": None}}, r"~callbacks.leakage_probe.alarms.phrase_fraction"),
         ({"on_alarm": "panic"}, "'panic'"),
         ({"on_alarm": "lower_lambda", "lambda_factor": 1.0}, "lambda_factor is 1.0"),
         ({"every_n_steps": 0}, "every_n_steps is 0"),
