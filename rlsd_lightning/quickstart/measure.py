@@ -8,7 +8,7 @@ import torch
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
 from rlsd_lightning.quickstart.demonstrations import Encoder, clean
-from rlsd_lightning.quickstart.shapes import Puzzle
+from rlsd_lightning.quickstart.task import Puzzle, true_solution
 from rlsd_lightning.quickstart.views import View, Views, encode_views
 
 _MAX_COMPLETION_TOKENS = 64
@@ -40,7 +40,7 @@ def measure(
         )
     greedy = _complete(model, processor, views.student, do_sample=False)
     return {
-        "count_accuracy": _count_accuracy(model, processor, views),
+        "reading_accuracy": _reading_accuracy(model, processor, views),
         "student_greedy_accuracy": accuracy(greedy, puzzles),
         "student_sampled_accuracy": accuracy(sampled, puzzles),
         "student_citing_fraction": citing_fraction(sampled),
@@ -60,19 +60,21 @@ def _complete(
     return processor.batch_decode(completions, skip_special_tokens=True)
 
 
-def _count_accuracy(
+def _reading_accuracy(
     model: Qwen3VLForConditionalGeneration, processor: Qwen3VLProcessor, views: Views
 ) -> float:
-    """Fraction of counts that are the first choice behind a true beginning of the chain."""
-    batch = Encoder(processor.tokenizer).encode([clean(puzzle) for puzzle in views.puzzles])
+    """Fraction of readings that are the first choice behind a true beginning of the chain."""
+    batch = Encoder(processor.tokenizer, len(views.puzzles[0].readings)).encode(
+        [clean(puzzle) for puzzle in views.puzzles]
+    )
     logits = views.student.completion_logits(model, range(len(views.puzzles)), batch.token_ids)
-    right = (logits.argmax(-1) == batch.token_ids)[batch.count_mask]
+    right = (logits.argmax(-1) == batch.token_ids)[batch.reading_mask]
     return right.float().mean().item()
 
 
 def accuracy(texts: Sequence[str], puzzles: Sequence[Puzzle]) -> float:
     """Fraction of texts that end in the right answer to their puzzle."""
-    answers = [f"<answer>{sum(puzzle.counts)}</answer>" for puzzle in puzzles]
+    answers = [f"<answer>{true_solution(puzzle).answer}</answer>" for puzzle in puzzles]
     return sum(map(str.endswith, texts, answers)) / len(puzzles)
 
 

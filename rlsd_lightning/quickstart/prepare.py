@@ -17,8 +17,10 @@ from typing import Any
 
 from filelock import FileLock
 
+from rlsd_lightning.quickstart.dataset import write_dataset
 from rlsd_lightning.quickstart.recipe import Recipe
-from rlsd_lightning.quickstart.shapes import draw_puzzles, write_dataset
+from rlsd_lightning.quickstart.shapes import Shapes
+from rlsd_lightning.quickstart.task import Task
 from rlsd_lightning.quickstart.tiny_model import build_model, build_processor
 from rlsd_lightning.quickstart.warmup import warm_up
 
@@ -26,7 +28,6 @@ log = logging.getLogger(__name__)
 
 RECORD = Path("warm") / "quickstart.json"
 _PARTS = ("data/train.jsonl", "data/test.jsonl", "warm/model.safetensors", str(RECORD))
-_SPARSE_FRACTION = 0.4
 _VERSION = 1  # raise it when the same settings would give other data or other weights
 
 
@@ -35,8 +36,7 @@ def prepare(
     num_train: int = 1600,
     num_test: int = 256,
     seed: int = 1,
-    num_colours: int = 4,
-    num_counted: int = 3,
+    task: Task | None = None,
     recipe: Recipe | None = None,
 ) -> Path:
     """Make `folder/data` and `folder/warm` unless they are already there.
@@ -48,8 +48,7 @@ def prepare(
         num_train: problems to learn from by reinforcement.
         num_test: held-out problems.
         seed: of the drawings, the initial weights and the warm start.
-        num_colours: how many colours the grids show (at most 6).
-        num_counted: how many of them a question asks for.
+        task: which puzzles; None for the quickstart's shapes.
         recipe: of the warm start; None for the measured one.
 
     Returns:
@@ -63,22 +62,22 @@ def prepare(
             raise ValueError(
                 f"prepare.{name} is {number}. Needed is 1 or more problems. Correct it."
             )
+    task, recipe = task or Shapes(), recipe or Recipe()
     folder = Path(folder).absolute()
     settings = {
         "version": _VERSION,
         "num_train": num_train,
         "num_test": num_test,
         "seed": seed,
-        "num_colours": num_colours,
-        "num_counted": num_counted,
-        "recipe": dataclasses.asdict(recipe or Recipe()),
+        "task": {"name": type(task).__name__, **dataclasses.asdict(task)},
+        "recipe": dataclasses.asdict(recipe),
     }
     if _is_complete(folder, settings):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not _is_complete(folder, settings):
-            _make(folder, settings)
+            _make(folder, settings, task, recipe)
     return folder
 
 
@@ -102,24 +101,22 @@ def _is_complete(folder: Path, settings: dict[str, Any]) -> bool:
     return True
 
 
-def _make(folder: Path, settings: dict[str, Any]) -> None:
+def _make(folder: Path, settings: dict[str, Any], task: Task, recipe: Recipe) -> None:
     started = time.perf_counter()
     log.info("quickstart: draws its data and warms its model up in %s (once)", folder)
     partial = folder.with_name(f".{folder.name}.partial")
     if partial.exists():
         shutil.rmtree(partial)  # left by a killed process: a living one would hold the lock
-    _write(partial, settings)
+    _write(partial, settings, task, recipe)
     partial.replace(folder)
     log.info("quickstart: made %s in %.0f s", folder, time.perf_counter() - started)
 
 
-def _write(folder: Path, settings: dict[str, Any]) -> None:
-    seed, recipe = settings["seed"], Recipe(**settings["recipe"])
-    task = (settings["num_colours"], settings["num_counted"])
-    puzzles = draw_puzzles(f"quickstart {seed}", *task)  # one stream: no puzzle is in two places
-    sparse = draw_puzzles(f"sparse {seed}", *task, filled_fraction=_SPARSE_FRACTION)
-    test = list(islice(puzzles, settings["num_test"]))
-    train = list(islice(puzzles, settings["num_train"]))
+def _write(folder: Path, settings: dict[str, Any], task: Task, recipe: Recipe) -> None:
+    seed = settings["seed"]
+    streams = task.draw(seed)
+    test = list(islice(streams.held_out, settings["num_test"]))
+    train = list(islice(streams.train, settings["num_train"]))
     write_dataset(folder / "data", {"train": train, "test": test})
 
     processor = build_processor()
@@ -127,9 +124,9 @@ def _write(folder: Path, settings: dict[str, Any]) -> None:
     figures = warm_up(
         model,
         processor,
-        sparse=list(islice(sparse, recipe.num_sparse)),
-        full=list(islice(puzzles, recipe.num_full)),
-        held_out=list(islice(puzzles, recipe.num_held_out)),
+        easy=list(islice(streams.easy, recipe.num_easy)),
+        full=list(islice(streams.train, recipe.num_full)),
+        held_out=list(islice(streams.held_out, recipe.num_held_out)),
         recipe=recipe,
         seed=seed,
     )

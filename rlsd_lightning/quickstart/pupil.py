@@ -16,7 +16,7 @@ from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
 from rlsd_lightning.quickstart.demonstrations import Encoder
 from rlsd_lightning.quickstart.recipe import Recipe
-from rlsd_lightning.quickstart.shapes import Puzzle
+from rlsd_lightning.quickstart.task import Puzzle
 from rlsd_lightning.quickstart.views import View, Views
 
 log = logging.getLogger(__name__)
@@ -36,23 +36,24 @@ class Pupil:
         processor: Qwen3VLProcessor,
         recipe: Recipe,
         rng: random.Random,
+        num_readings: int,
     ) -> None:
         self.model, self.recipe, self.rng = model.train(), recipe, rng
-        self.encoder = Encoder(processor.tokenizer)
+        self.encoder = Encoder(processor.tokenizer, num_readings)
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0
         )
         self.num_steps = 0
-        self.counts_right: deque[float] = deque(maxlen=_RECENT_STEPS)
+        self.readings_right: deque[float] = deque(maxlen=_RECENT_STEPS)
         self.facts_right: deque[float] = deque(maxlen=_RECENT_STEPS)
         self.started = time.perf_counter()
 
     @property
     def is_ready(self) -> bool:
-        """Whether it counts as a student and copies as a teacher well enough, over the recent steps."""
+        """Whether it reads as a student and copies as a teacher well enough, over the recent steps."""
         return (
-            self.num_steps > self.recipe.sparse_steps + _RECENT_STEPS
-            and _mean(self.counts_right) >= self.recipe.count_accuracy
+            self.num_steps > self.recipe.easy_steps + _RECENT_STEPS
+            and _mean(self.readings_right) >= self.recipe.reading_accuracy
             and _mean(self.facts_right) >= self.recipe.copy_accuracy
         )
 
@@ -74,7 +75,7 @@ class Pupil:
         ((student.loss + teacher.loss) / (student.weight + teacher.weight)).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
-        self.counts_right.append(student.counts_right)
+        self.readings_right.append(student.readings_right)
         self.facts_right.append(teacher.facts_right)
         self.num_steps += 1
         if self.num_steps % _LOG_EVERY_N_STEPS == 0:
@@ -92,14 +93,16 @@ class Pupil:
         return _Score(
             loss=(losses * weights.flatten()).sum(),
             weight=weights.sum(),
-            counts_right=is_right[batch.count_mask].mean().item(),
+            readings_right=is_right[batch.reading_mask].mean().item(),
             facts_right=is_right[batch.fact_mask].mean().item(),
         )
 
     def __str__(self) -> str:
         seconds = time.perf_counter() - self.started
-        counts, facts = _mean(self.counts_right), _mean(self.facts_right)
-        return f"student's counts {counts:.2f}, teacher's facts {facts:.3f} right, {seconds:.0f} s"
+        readings, facts = _mean(self.readings_right), _mean(self.facts_right)
+        return (
+            f"student's readings {readings:.2f}, teacher's facts {facts:.3f} right, {seconds:.0f} s"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +113,8 @@ class _Score:
     """Weighted sum over tokens. []"""
     weight: Tensor
     """Sum of the weights. []"""
-    counts_right: float
-    """Fraction of counts that were the first choice; NaN without counts."""
+    readings_right: float
+    """Fraction of readings that were the first choice; NaN without readings."""
     facts_right: float
     """The same for facts."""
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Recipe:
     """How the warm start is run; the defaults are those it was measured with."""
 
-    num_sparse: int = 1000
-    """Puzzles with sparse grids."""
+    num_easy: int = 1000
+    """Easy puzzles, for the first steps."""
     num_full: int = 3000
     """Puzzles like those of the data set."""
     num_held_out: int = 256
@@ -25,12 +25,12 @@ class Recipe:
     """Steps over which the learning rate rises."""
     fact_weight: float = 4.0
     """What a colour or a digit weighs in the loss; every other token weighs 1."""
-    sparse_steps: int = 100
-    """Clean steps on sparse grids, which are easier to count, before full ones."""
+    easy_steps: int = 100
+    """Clean steps on easy puzzles before those like the data set's."""
     max_clean_steps: int = 500
     """The clean stage ends here at the latest."""
-    count_accuracy: float = 0.95
-    """Needed to end the clean stage: fraction of the student's counts that are its first choice."""
+    reading_accuracy: float = 0.95
+    """Needed to end the clean stage: fraction of the student's readings that are its first choice."""
     copy_accuracy: float = 0.99
     """Needed to end the clean stage: fraction of the teacher's facts that are its first choice."""
     sloppy_steps: int = 60
@@ -38,7 +38,7 @@ class Recipe:
     sloppy_lr_fraction: float = 0.5
     """The learning rate at the sloppy stage's beginning, over learning_rate; it falls to a tenth of that."""
     slip_fraction: float = 0.45
-    """Probability that a count in a sloppy demonstration is off by one."""
+    """Probability that a reading in a sloppy demonstration is wrong."""
     student_citing_fraction: float = 0.01
     """Sloppy-stage student demonstrations that cite a reference they do not see."""
     teacher_citing_fraction: float = 0.5

@@ -6,13 +6,13 @@ count and then the running sums, which gives a verifier one number to judge and 
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image, ImageDraw
+
+from rlsd_lightning.quickstart.task import Solution, Streams, running_sums
 
 COLOURS = {
     "red": (214, 48, 49),
@@ -28,6 +28,8 @@ CELL_PIXELS = 16
 FILLED_FRACTION = 0.8
 _BACKGROUND = (245, 245, 245)
 _COLOUR_JITTER = 14
+_SPARSE_FRACTION = 0.4
+_UP_FRACTION = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Puzzle:
+class ShapePuzzle:
     """A grid of shapes and the colours to be counted."""
 
     cells: tuple[Shape | None, ...]
@@ -55,41 +57,75 @@ class Puzzle:
         return sum(cell is not None and cell.colour == colour for cell in self.cells)
 
     @property
-    def counts(self) -> list[int]:
-        """The count of each colour that is asked for."""
-        return [self.count(colour) for colour in self.asked]
-
-    @property
     def question(self) -> str:
         """The problem as the policy reads it: "green+yellow+red"."""
         return "+".join(self.asked)
 
+    @property
+    def readings(self) -> list[int]:
+        """The count of each colour that is asked for."""
+        return [self.count(colour) for colour in self.asked]
+
+    def solve(self, readings: Sequence[int]) -> Solution:
+        """Name every count, then the running sums: "green2 yellow2 red0 2+2=4 4+0=4"."""
+        named = [f"{colour}{count}" for colour, count in zip(self.asked, readings, strict=True)]
+        return Solution(" ".join(named + running_sums(readings)), str(sum(readings)))
+
+    def slip(self, reading: int, rng: random.Random) -> int:
+        """Miscount by one, mostly downwards."""
+        return reading + 1 if reading == 0 or rng.random() < _UP_FRACTION else reading - 1
+
+    def render(self) -> Image.Image:
+        """Draw the grid as an RGB image of 48 x 48 pixels."""
+        image = Image.new("RGB", (CELLS_PER_SIDE * CELL_PIXELS,) * 2, _BACKGROUND)
+        draw = ImageDraw.Draw(image)
+        for shape in filter(None, self.cells):
+            _draw(draw, shape)
+        return image
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """The task; a sum of nine cells at most is a single digit."""
+
+    num_colours: int = 4
+    """How many colours the grids may show, at most 6."""
+    num_counted: int = 3
+    """How many of them a question asks for."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_counted <= self.num_colours <= len(COLOURS):
+            raise ValueError(
+                f"prepare.task: num_counted is {self.num_counted} and num_colours is {self.num_colours}; needed is "
+                f"1 <= num_counted <= num_colours <= {len(COLOURS)}. Set both, e.g. to 3 and 4."
+            )
+
+    def draw(self, seed: int) -> Streams:
+        """Draw grids; easy ones are sparse, which are easier to count."""
+        puzzles = draw_puzzles(f"quickstart {seed}", self)  # one stream: no puzzle is in two places
+        easy = draw_puzzles(f"sparse {seed}", self, filled_fraction=_SPARSE_FRACTION)
+        return Streams(train=puzzles, held_out=puzzles, easy=easy)
+
 
 def draw_puzzles(
-    seed: str, num_colours: int, num_counted: int, filled_fraction: float = FILLED_FRACTION
-) -> Iterator[Puzzle]:
+    seed: str, task: Shapes, filled_fraction: float = FILLED_FRACTION
+) -> Iterator[ShapePuzzle]:
     """Yield puzzles without end, no two of them equal.
 
     Args:
         seed: the same text gives the same puzzles, on every machine.
-        num_colours: how many of COLOURS a grid may show.
-        num_counted: how many of them a question asks for.
+        task: which colours are shown, and how many of them a question asks for.
         filled_fraction: probability that a cell holds a shape.
     """
-    if not 1 <= num_counted <= num_colours <= len(COLOURS):
-        raise ValueError(
-            f"quickstart: num_counted is {num_counted} and num_colours is {num_colours}; needed is "
-            f"1 <= num_counted <= num_colours <= {len(COLOURS)}. Set both, e.g. to 3 and 4."
-        )
     rng = random.Random(seed)
-    colours = list(COLOURS)[:num_colours]
+    colours = list(COLOURS)[: task.num_colours]
     seen = set()
     while True:
         cells = tuple(
             _draw_shape(rng, place, colours) if rng.random() < filled_fraction else None
             for place in range(CELLS_PER_SIDE**2)
         )
-        puzzle = Puzzle(cells, tuple(rng.sample(colours, num_counted)))
+        puzzle = ShapePuzzle(cells, tuple(rng.sample(colours, task.num_counted)))
         if puzzle not in seen:
             seen.add(puzzle)
             yield puzzle
@@ -108,68 +144,11 @@ def _draw_shape(rng: random.Random, place: int, colours: Sequence[str]) -> Shape
     return Shape(colour, form, fill, (left, top, left + size - 1, top + size - 1))
 
 
-def render(puzzle: Puzzle) -> Image.Image:
-    """Draw the puzzle's grid as an RGB image of 48 x 48 pixels."""
-    image = Image.new("RGB", (CELLS_PER_SIDE * CELL_PIXELS,) * 2, _BACKGROUND)
-    draw = ImageDraw.Draw(image)
-    for shape in filter(None, puzzle.cells):
-        left, top, right, bottom = shape.box
-        if shape.form == "circle":
-            draw.ellipse(shape.box, fill=shape.fill)
-        elif shape.form == "square":
-            draw.rectangle(shape.box, fill=shape.fill)
-        else:
-            draw.polygon(
-                [(left, bottom), ((left + right) / 2, top), (right, bottom)], fill=shape.fill
-            )
-    return image
-
-
-def chain(asked: Sequence[str], counts: Sequence[int]) -> str:
-    """Write the worked steps: every count, then the running sums.
-
-    Example:
-        >>> chain(["green", "yellow", "red"], [2, 2, 0])
-        'green2 yellow2 red0 2+2=4 4+0=4'
-    """
-    steps = [f"{colour}{count}" for colour, count in zip(asked, counts, strict=True)]
-    total = counts[0]
-    for count in counts[1:]:
-        steps.append(f"{total}+{count}={total + count}")
-        total += count
-    return " ".join(steps)
-
-
-def reference(puzzle: Puzzle) -> str:
-    """Write what only the teacher may read: the worked chain and the answer."""
-    return f"{chain(puzzle.asked, puzzle.counts)} -> {sum(puzzle.counts)}"
-
-
-def write_dataset(folder: Path, splits: dict[str, Iterable[Puzzle]]) -> None:
-    """Write one JSONL file per split and a PNG image per puzzle, in the format of a user's own data.
-
-    Args:
-        folder: will hold `<split>.jsonl` and `images/`; image paths in the rows are relative to it.
-        splits: puzzles by the split's name.
-    """
-    (folder / "images").mkdir(parents=True)
-    number = 0
-    for split, puzzles in splits.items():
-        rows = []
-        for puzzle in puzzles:
-            number += 1
-            image = f"images/{number:06d}.png"
-            render(puzzle).save(folder / image)
-            rows.append(_row(f"{split}-{number:06d}", puzzle, image))
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def _row(id_: str, puzzle: Puzzle, image: str) -> dict[str, str | list[str]]:
-    return {
-        "id": id_,
-        "problem": puzzle.question,
-        "answer": str(sum(puzzle.counts)),
-        "images": [image],
-        "reference": reference(puzzle),
-        "kind": "numerical",
-    }
+def _draw(draw: ImageDraw.ImageDraw, shape: Shape) -> None:
+    left, top, right, bottom = shape.box
+    if shape.form == "circle":
+        draw.ellipse(shape.box, fill=shape.fill)
+    elif shape.form == "square":
+        draw.rectangle(shape.box, fill=shape.fill)
+    else:
+        draw.polygon([(left, bottom), ((left + right) / 2, top), (right, bottom)], fill=shape.fill)

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
-from rlsd_lightning.quickstart.shapes import Puzzle, reference, render
+from rlsd_lightning.quickstart.task import Puzzle, reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def encode_views(
     """Render and tokenise the puzzles in both views."""
     questions = [puzzle.question for puzzle in puzzles]
     told = [f"{puzzle.question} reference: {reference(puzzle)}" for puzzle in puzzles]
-    images = [render(puzzle) for puzzle in puzzles]
+    images = [puzzle.render() for puzzle in puzzles]
     student = _encode(questions, images, processor, model)
     teacher = _encode(told, images, processor, model)
     return Views(puzzles, student, replace(teacher, pixel_values=student.pixel_values))

@@ -1,7 +1,7 @@
 """The supervised warm start of the tiny model.
 
-Clean stage: true chains in both views, sparse grids first, until the model counts well. Sloppy stage: the student's
-demonstrations miscount, which lowers what the model samples but hardly what it knows; the teacher's stay true,
+Clean stage: true chains in both views, easy puzzles first, until the model reads well. Sloppy stage: the student's
+demonstrations misread, which lowers what the model samples but hardly what it knows; the teacher's stay true,
 and a part of them cites the reference. The gap between sampling and knowing is what rewards then close.
 """
 
@@ -20,7 +20,7 @@ from rlsd_lightning.quickstart.demonstrations import citing, clean, sloppy
 from rlsd_lightning.quickstart.measure import measure
 from rlsd_lightning.quickstart.pupil import Pupil, Write
 from rlsd_lightning.quickstart.recipe import Recipe
-from rlsd_lightning.quickstart.shapes import Puzzle
+from rlsd_lightning.quickstart.task import Puzzle
 from rlsd_lightning.quickstart.views import Views, encode_views
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def _one_thread() -> Iterator[None]:
 def warm_up(
     model: Qwen3VLForConditionalGeneration,
     processor: Qwen3VLProcessor,
-    sparse: Sequence[Puzzle],
+    easy: Sequence[Puzzle],
     full: Sequence[Puzzle],
     held_out: Sequence[Puzzle],
     recipe: Recipe,
@@ -56,7 +56,7 @@ def warm_up(
     Args:
         model: untrained; left in evaluation mode.
         processor: the model's processor.
-        sparse: puzzles of the first steps.
+        easy: puzzles of the first steps.
         full: puzzles of all other steps.
         held_out: puzzles for the measurements.
         recipe: how to train.
@@ -67,11 +67,11 @@ def warm_up(
     """
     started = time.perf_counter()
     rng = random.Random(seed)
-    pupil = Pupil(model, processor, recipe, rng)
-    easy, hard = (encode_views(puzzles, processor, model) for puzzles in (sparse, full))
-    _clean_stage(pupil, easy, hard)
+    pupil = Pupil(model, processor, recipe, rng, num_readings=len(full[0].readings))
+    easy_views, full_views = (encode_views(part, processor, model) for part in (easy, full))
+    _clean_stage(pupil, easy_views, full_views)
     num_clean_steps = pupil.num_steps
-    _sloppy_stage(pupil, hard)
+    _sloppy_stage(pupil, full_views)
     model.eval()
     figures = {
         "clean_steps": num_clean_steps,
@@ -83,7 +83,7 @@ def warm_up(
     return figures
 
 
-def _clean_stage(pupil: Pupil, easy: Views, hard: Views) -> None:
+def _clean_stage(pupil: Pupil, easy: Views, full: Views) -> None:
     recipe = pupil.recipe
     tell = _teller(recipe, pupil.rng)
     while not pupil.is_ready:
@@ -93,11 +93,11 @@ def _clean_stage(pupil: Pupil, easy: Views, hard: Views) -> None:
                 "weaker model. Raise max_clean_steps or choose another seed.",
                 recipe.max_clean_steps,
                 pupil,
-                recipe.count_accuracy,
+                recipe.reading_accuracy,
                 recipe.copy_accuracy,
             )
             return
-        pupil.step(easy if pupil.num_steps < recipe.sparse_steps else hard, clean, tell)
+        pupil.step(easy if pupil.num_steps < recipe.easy_steps else full, clean, tell)
 
 
 def _sloppy_stage(pupil: Pupil, views: Views) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from rlsd_lightning.quickstart.shapes import draw_puzzles, write_dataset
+from rlsd_lightning.quickstart.dataset import write_dataset
+from rlsd_lightning.quickstart.shapes import Shapes, draw_puzzles
 from rlsd_lightning.quickstart.tiny_model import build_model, build_processor
 
 PLUGINS = '''
@@ -57,7 +58,7 @@ SMALL = (
 def make_workplace(folder: Path) -> None:
     """Make what `prepare` would have made, without the warm start, and a user's plugins."""
     task = folder / "data" / "quickstart"
-    puzzles = draw_puzzles("tests", num_colours=4, num_counted=3)
+    puzzles = draw_puzzles("tests", Shapes())
     write_dataset(
         task / "data", {"train": list(islice(puzzles, 20)), "test": list(islice(puzzles, 4))}
     )

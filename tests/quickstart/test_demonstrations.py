@@ -1,4 +1,4 @@
-"""What the model is shown: true, sloppy and citing chains, and where their counts stand."""
+"""What the model is shown: true, sloppy and citing chains, and where their readings stand."""
 
 import random
 import re
@@ -7,11 +7,12 @@ from itertools import islice
 import pytest
 
 from rlsd_lightning.quickstart.demonstrations import Encoder, citing, clean, sloppy
-from rlsd_lightning.quickstart.shapes import Puzzle, Shape, draw_puzzles
+from rlsd_lightning.quickstart.digits import Digit, DigitPuzzle, Placed
+from rlsd_lightning.quickstart.shapes import Shape, ShapePuzzle, Shapes, draw_puzzles
 
 GREEN, RED = (Shape(colour, "circle", (0, 0, 0), (2, 2, 10, 10)) for colour in ("green", "red"))
-PUZZLE = Puzzle((GREEN, GREEN, RED, *[None] * 6), ("green", "blue", "red"))  # 2, 0, 1
-PUZZLES = list(islice(draw_puzzles("tests", 6, 5), 200))
+PUZZLE = ShapePuzzle((GREEN, GREEN, RED, *[None] * 6), ("green", "blue", "red"))  # 2, 0, 1
+PUZZLES = list(islice(draw_puzzles("tests", Shapes(6, 5)), 200))
 
 
 def counts_of(text):
@@ -32,7 +33,7 @@ def test_slips_are_off_by_one_and_never_below_zero():
     rng = random.Random(0)
     for puzzle in PUZZLES:
         counts = counts_of(sloppy(puzzle, 1.0, rng))
-        assert all(abs(a - b) == 1 for a, b in zip(counts, puzzle.counts, strict=True))
+        assert all(abs(a - b) == 1 for a, b in zip(counts, puzzle.readings, strict=True))
         assert min(counts) >= 0
 
 
@@ -41,7 +42,7 @@ def test_slips_mostly_go_downwards_where_they_can():
     steps = [
         said - true
         for puzzle in PUZZLES
-        for said, true in zip(counts_of(sloppy(puzzle, 1.0, rng)), puzzle.counts, strict=True)
+        for said, true in zip(counts_of(sloppy(puzzle, 1.0, rng)), puzzle.readings, strict=True)
         if true > 0
     ]
     # About 700 draws: one standard deviation is 0.014.
@@ -53,7 +54,7 @@ def test_slips_are_as_frequent_as_asked():
     slips = [
         said != true
         for puzzle in PUZZLES
-        for said, true in zip(counts_of(sloppy(puzzle, 0.45, rng)), puzzle.counts, strict=True)
+        for said, true in zip(counts_of(sloppy(puzzle, 0.45, rng)), puzzle.readings, strict=True)
     ]
     assert sum(slips) / len(slips) == pytest.approx(0.45, abs=0.05)  # 1,000 draws
 
@@ -67,14 +68,21 @@ def test_the_arithmetic_of_sloppy_chains_is_right():
         assert text.endswith(f"<answer>{sum(counts_of(text))}</answer>")
 
 
-def test_counts_are_found_among_the_tokens(tokenizer):
-    batch = Encoder(tokenizer).encode([clean(PUZZLE), citing(PUZZLE)])
-    assert tokenizer.convert_ids_to_tokens(batch.token_ids[batch.count_mask]) == ["2", "0", "1"]
-    assert not batch.count_mask[1].any()
+def test_readings_are_found_among_the_tokens(tokenizer):
+    batch = Encoder(tokenizer, num_readings=3).encode([clean(PUZZLE), citing(PUZZLE)])
+    assert tokenizer.convert_ids_to_tokens(batch.token_ids[batch.reading_mask]) == ["2", "0", "1"]
+    assert not batch.reading_mask[1].any()
+
+
+def test_readings_of_digits_are_those_named_before_the_sums(tokenizer):
+    row = tuple(Placed(Digit(value, bytes(64)), 0, 0) for value in (3, 7, 5))
+    batch = Encoder(tokenizer, num_readings=3).encode([clean(DigitPuzzle(row))])
+    # <thought> 3 " " 7 " " 5 " " 3 + 7 ...
+    assert batch.reading_mask[0].nonzero().flatten().tolist() == [1, 3, 5]
 
 
 def test_facts_are_colours_and_digits_but_for_the_first_word(tokenizer):
-    batch = Encoder(tokenizer).encode([clean(PUZZLE), citing(PUZZLE)])
+    batch = Encoder(tokenizer, num_readings=3).encode([clean(PUZZLE), citing(PUZZLE)])
     chain, cited = (
         "".join(tokenizer.convert_ids_to_tokens(row[mask]))
         for row, mask in zip(batch.token_ids, batch.fact_mask, strict=True)
@@ -85,7 +93,7 @@ def test_facts_are_colours_and_digits_but_for_the_first_word(tokenizer):
 
 
 def test_padding_is_masked_and_the_end_token_is_not(tokenizer):
-    batch = Encoder(tokenizer).encode([clean(PUZZLE), citing(PUZZLE)])
+    batch = Encoder(tokenizer, num_readings=3).encode([clean(PUZZLE), citing(PUZZLE)])
     # citing: <thought> reference </thought> <answer> 3 </answer> <|im_end|>
     assert batch.mask.sum(1).tolist() == [26, 7]
     ends = [row[mask][-1].item() for row, mask in zip(batch.token_ids, batch.mask, strict=True)]

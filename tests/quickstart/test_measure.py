@@ -5,14 +5,14 @@ from itertools import islice
 import torch
 
 from rlsd_lightning.quickstart.measure import accuracy, citing_fraction, measure
-from rlsd_lightning.quickstart.shapes import draw_puzzles
+from rlsd_lightning.quickstart.shapes import Shapes, draw_puzzles
 from rlsd_lightning.quickstart.tiny_model import build_model
 
-PUZZLES = list(islice(draw_puzzles("tests", 4, 3), 4))
+PUZZLES = list(islice(draw_puzzles("tests", Shapes()), 4))
 
 
 def test_accuracy_looks_at_the_last_tag_only():
-    right = [str(sum(puzzle.counts)) for puzzle in PUZZLES]
+    right = [str(sum(puzzle.readings)) for puzzle in PUZZLES]
     texts = [
         f"<thought></thought><answer>{right[0]}</answer>",
         f"<answer>{right[1]}</answer>!",  # goes on after its answer

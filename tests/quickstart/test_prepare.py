@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from rlsd_lightning.quickstart import Recipe, prepare
+from rlsd_lightning.quickstart import Digits, Recipe, Shapes, prepare
 
 TINY = Recipe(
-    num_sparse=8,
+    num_easy=8,
     num_full=8,
     num_held_out=4,
     student_batch=4,
     teacher_batch=2,
-    sparse_steps=1,
+    easy_steps=1,
     max_clean_steps=2,
     sloppy_steps=1,
 )
@@ -71,11 +71,20 @@ def test_train_and_test_are_disjoint(folder):
     assert len(drawn(train) | drawn(test)) == 17
 
 
+def test_a_folder_of_digits_has_the_same_form(folder, tmp_path):
+    digits = prepare(tmp_path / "digits", **SMALL, task=Digits())
+    assert contents(digits).keys() == contents(folder).keys()
+    assert {row["problem"] for row in rows(digits, "train")} == {"sum mod 10"}
+    record = json.loads((digits / "warm" / "quickstart.json").read_text())
+    assert record["settings"]["task"] == {"name": "Digits", "num_digits": 3}
+
+
 def test_the_record_says_how_it_was_made_and_what_was_measured(folder):
     record = json.loads((folder / "warm" / "quickstart.json").read_text())
     assert record["settings"]["seed"] == 3
+    assert record["settings"]["task"] == {"name": "Shapes", "num_colours": 4, "num_counted": 3}
     assert record["settings"]["recipe"]["sloppy_steps"] == 1
-    assert {"clean_steps", "train_s", "count_accuracy", "student_sampled_accuracy"} <= set(
+    assert {"clean_steps", "train_s", "reading_accuracy", "student_sampled_accuracy"} <= set(
         record["measured"]
     )
 
@@ -92,7 +101,13 @@ def test_equal_settings_give_equal_bytes(folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "name"),
-    [({"seed": 4}, "seed"), ({"num_train": 13}, "num_train"), ({"recipe": Recipe()}, "recipe")],
+    [
+        ({"seed": 4}, "seed"),
+        ({"num_train": 13}, "num_train"),
+        ({"recipe": Recipe()}, "recipe"),
+        ({"task": Shapes(num_colours=6)}, "task"),
+        ({"task": Digits()}, "task"),
+    ],
 )
 def test_other_settings_are_refused(folder, change, name):
     with pytest.raises(ValueError, match=f"made with another {name}"):
@@ -129,7 +144,7 @@ def test_a_killed_call_leaves_nothing_and_of_two_at_once_one_works(tmp_path):
     folder, partial = tmp_path / "q", tmp_path / ".q.partial"
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["rlsd_lightning.quickstart"])
-    endless = replace(TINY, sparse_steps=1_000_000)
+    endless = replace(TINY, easy_steps=1_000_000)
     killed = processes.Process(target=prepare, args=(folder,), kwargs={**SMALL, "recipe": endless})
     killed.start()
     wait_for(partial / "data" / "test.jsonl", killed)

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from rlsd_lightning.quickstart.demonstrations import citing, clean, sloppy
-from rlsd_lightning.quickstart.shapes import draw_puzzles, reference, render
+from rlsd_lightning.quickstart.shapes import Shapes, draw_puzzles
+from rlsd_lightning.quickstart.task import reference
 from rlsd_lightning.quickstart.tiny_model import SPECIAL_TOKENS, WORDS, build_model
 
-PUZZLES = list(islice(draw_puzzles("tests", 6, 5), 50))
+PUZZLES = list(islice(draw_puzzles("tests", Shapes(6, 5)), 50))
 IMAGE_TURN = [{"type": "image"}, {"type": "text", "text": "red+blue"}]
 
 
@@ -76,7 +77,7 @@ def test_unknown_message_parts_are_refused(processor):
 
 def test_an_image_of_the_data_set_is_nine_tokens(processor, tokenizer):
     text = chat(processor, [{"role": "user", "content": IMAGE_TURN}], add_generation_prompt=True)
-    batch = processor(text=[text], images=[render(PUZZLES[0])], return_tensors="pt")
+    batch = processor(text=[text], images=[PUZZLES[0].render()], return_tensors="pt")
     image_tokens = batch["input_ids"] == tokenizer.convert_tokens_to_ids("<|image_pad|>")
     assert image_tokens.sum() == 9
     assert torch.equal(image_tokens, batch["mm_token_type_ids"] == 1)

@@ -10,12 +10,14 @@ from hydra.utils import instantiate
 from rlsd_lightning.models import family_of
 from rlsd_lightning.prompts import PromptEncoder
 from rlsd_lightning.quickstart.demonstrations import Encoder, citing, clean
-from rlsd_lightning.quickstart.shapes import draw_puzzles, reference, render
+from rlsd_lightning.quickstart.digits import Digits
+from rlsd_lightning.quickstart.shapes import Shapes, draw_puzzles
+from rlsd_lightning.quickstart.task import reference
 from rlsd_lightning.quickstart.tiny_model import build_model
 from rlsd_lightning.quickstart.views import encode_views
 from rlsd_lightning.types import Problem
 
-PUZZLES = list(islice(draw_puzzles("tests", 4, 3), 6))
+PUZZLES = list(islice(draw_puzzles("tests", Shapes()), 6))
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +38,8 @@ def test_prompts_are_those_of_a_run(views, processor, model):
         problem = Problem(
             id=str(row),
             prompt=puzzle.question,
-            images=[render(puzzle)],
-            answer=str(sum(puzzle.counts)),
+            images=[puzzle.render()],
+            answer=str(sum(puzzle.readings)),
             reference=reference(puzzle),
             kind="numerical",
         )
@@ -55,12 +57,21 @@ def test_lengths_of_the_short_form(views):
     assert views.teacher.prompt_ids.shape == (6, 53)
 
 
+@pytest.mark.parametrize(("num_digits", "student", "teacher"), [(3, 23, 49), (5, 25, 67)])
+def test_all_prompts_of_digits_have_one_length(num_digits, student, teacher, processor, model):
+    # Behind the question: " reference: " 4, digits and spaces 2n - 1, a sum 6, " -> 5" 5 tokens.
+    puzzles = list(islice(Digits(num_digits).draw(seed=0).train, 20))
+    views = encode_views(puzzles, processor, model)
+    assert views.student.prompt_ids.shape == (20, student)
+    assert views.teacher.prompt_ids.shape == (20, teacher)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("side", ["student", "teacher"])
 def test_scores_are_those_of_one_completion_at_a_time(side, views, model, tokenizer):
     view = getattr(views, side)
     texts = [clean(PUZZLES[0]), citing(PUZZLES[3]), clean(PUZZLES[5])]
-    batch = Encoder(tokenizer).encode(texts)
+    batch = Encoder(tokenizer, num_readings=3).encode(texts)
     together = view.completion_logits(model, [0, 3, 5], batch.token_ids)
     for place, row in enumerate([0, 3, 5]):
         ids = batch.token_ids[place][batch.mask[place]]

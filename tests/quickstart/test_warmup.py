@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from rlsd_lightning.quickstart.recipe import Recipe
-from rlsd_lightning.quickstart.shapes import draw_puzzles
+from rlsd_lightning.quickstart.shapes import Shapes, draw_puzzles
 from rlsd_lightning.quickstart.tiny_model import build_model
 from rlsd_lightning.quickstart.warmup import warm_up
 
-FEW = Recipe(student_batch=8, teacher_batch=4, sparse_steps=2, max_clean_steps=4, sloppy_steps=2)
-PUZZLES = list(islice(draw_puzzles("tests", 4, 3), 40))
+FEW = Recipe(student_batch=8, teacher_batch=4, easy_steps=2, max_clean_steps=4, sloppy_steps=2)
+PUZZLES = list(islice(draw_puzzles("tests", Shapes()), 40))
 
 
 @pytest.fixture
@@ -56,17 +56,17 @@ def test_a_clean_stage_that_did_not_get_there_is_said(train, caplog):
     assert "needed are 0.95 and 0.990" in caplog.text
 
 
-def test_the_clean_stage_judges_ten_steps_on_full_grids(train, caplog):
-    easy = replace(FEW, count_accuracy=0.0, copy_accuracy=0.0, max_clean_steps=100)
+def test_the_clean_stage_judges_ten_steps_on_full_puzzles(train, caplog):
+    easy = replace(FEW, reading_accuracy=0.0, copy_accuracy=0.0, max_clean_steps=100)
     _, figures = train(easy)
     assert figures["clean_steps"] == 2 + 10 + 1
     assert "max_clean_steps" not in caplog.text
 
 
-@pytest.mark.parametrize("needed", ["count_accuracy", "copy_accuracy"])
+@pytest.mark.parametrize("needed", ["reading_accuracy", "copy_accuracy"])
 def test_both_views_must_be_good_enough(train, needed):
     recipe = replace(
-        FEW, **{"count_accuracy": 0.0, "copy_accuracy": 0.0, needed: 1.0}, max_clean_steps=15
+        FEW, **{"reading_accuracy": 0.0, "copy_accuracy": 0.0, needed: 1.0}, max_clean_steps=15
     )
     _, figures = train(recipe)
     assert figures["clean_steps"] == 15
@@ -77,7 +77,7 @@ def test_each_view_learns_its_own_demonstrations(train):
         FEW,
         student_batch=8,
         teacher_batch=8,
-        sparse_steps=40,
+        easy_steps=40,
         max_clean_steps=40,
         teacher_citing_fraction=1.0,
     )
