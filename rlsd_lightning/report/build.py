@@ -16,6 +16,8 @@ from rlsd_lightning.report.template import render
 
 MAX_SKIPPED_ROWS = 50
 """Skipped rows that are listed; the rest is counted."""
+MAX_ALARMS = 10
+"""Alarms that are listed; the rest is counted."""
 
 
 def write_report(run_dir: Path) -> Path:
@@ -53,6 +55,7 @@ def _page(run: Run) -> str:
         max_rows=MAX_ROWS_PER_STEP,
         skipped=run.summary.get("skipped_rows") or [],
         max_skipped=MAX_SKIPPED_ROWS,
+        max_alarms=MAX_ALARMS,
         filtered=run.summary.get("filtered_prompts") or 0,
     )
 

@@ -32,6 +32,8 @@ class Run:
     """What the run says about itself at its end."""
     config: str = ""
     """The resolved configuration as YAML text."""
+    alarms: list[dict[str, Any]] = field(default_factory=list)
+    """What alarms.jsonl holds: step, metric, value, threshold, action."""
     notes: list[str] = field(default_factory=list)
     """What is missing or could not be read, in sentences for the page."""
 
@@ -86,6 +88,7 @@ def load_run(run_dir: Path, with_rollouts: bool = True) -> Run:
     run = Run(path=run_dir)
     _read_config(run)
     _read_summary(run)
+    _read_alarms(run)
     _read_metrics(run)
     if with_rollouts:
         _read_rollouts(run)
@@ -109,6 +112,18 @@ def _read_summary(run: Run) -> None:
         run.summary = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         run.notes.append(f"summary.json could not be read ({error}).")
+
+
+def _read_alarms(run: Run) -> None:
+    """Read the probe's alarms; most runs have none, so that their file is missing says nothing."""
+    path = run.path / "alarms.jsonl"
+    if not path.exists():
+        return
+    try:
+        rows = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        run.alarms = [json.loads(row) for row in rows]
+    except json.JSONDecodeError as error:
+        run.notes.append(f"alarms.jsonl could not be read ({error}).")
 
 
 def _read_metrics(run: Run) -> None:

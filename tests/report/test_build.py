@@ -255,6 +255,25 @@ def test_an_interrupted_and_resumed_run_says_so(finished_run, tmp_path):
     assert text.count('class="mark"') == 2 * text.count("<svg")
 
 
+def test_alarms_are_listed_near_the_top(finished_run, tmp_path):
+    (tmp_path / "metrics").symlink_to(finished_run / "metrics")
+    alarm = {"metric": ATTACK, "value": 0.0625, "threshold": 0.05, "action": "lower_lambda"}
+    rows = [json.dumps({"step": step} | alarm) for step in range(1, 13)]
+    (tmp_path / "alarms.jsonl").write_text("\n".join(rows))
+    text = write_report(tmp_path).read_text()
+    page = Page(text)
+    assert "Alarm at step 10: leakage/" in page.text
+    assert "was 0.0625, above 0.05; lambda was lowered." in page.text
+    assert "and 2 more, listed in alarms.jsonl." in page.text
+    assert text.index("Alarm at step 1") < text.index("How it went")
+    assert len(page.named("script")) == 1
+
+
+def test_a_broken_file_of_alarms_is_said(tmp_path):
+    (tmp_path / "alarms.jsonl").write_text('{"step": 1')
+    assert "alarms.jsonl could not be read" in Page(write_report(tmp_path).read_text()).text
+
+
 def test_a_photograph_is_scaled_down(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (700, 1000, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "photo.png")
