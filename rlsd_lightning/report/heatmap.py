@@ -119,6 +119,7 @@ def write_heatmap(content: StepCredit, dirpath: Path) -> Path:
         content=content,
         scales=scales,
         follows=follows,
+        only_gain=bool(scales.gain and not scales.credit),
         lambda_=rows[0]["lambda"] if rows else None,
         picture=path.with_suffix(".png").name if shown else "",
         cards_drawn=drawn,

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -174,30 +175,36 @@ def test_grpo_without_teacher_lambda_and_spread_is_sorted_by_the_amount_of_credi
     assert questions(text) == ["b", "a"]
     assert "The teacher was not asked in this step." in text
     assert "Here every factor is 1: no evidence was used." in text
+    assert "all of its tokens have the same credit" in text
     assert "Lambda was" not in text
     assert numbers(text) == [[-1.0], [None], [None], [1.0], [2.0]]
 
 
 def test_credit_that_does_not_follow_the_verdict_has_no_weights_and_the_page_says_so(tmp_path):
     def script(step, micro_batch):
-        pair = [rollout("a", "xy"[micro_batch] * 2, 0.0), rollout("b", "xy"[micro_batch] * 2, 1.0)]
-        return record(pair, [[0.3, -0.2], [0.1, -0.4]], step)
+        pair = [rollout(name, "xy"[micro_batch] * 2, a) for name, a in (("a", 0.0), ("b", 1.0))]
+        asked = [replace(one, every_completion=True) for one in pair]
+        return record(asked, [[0.3, -0.2], [0.1, -0.4]], step)
 
     fit(CreditHeatmap(tmp_path), Scripted(script, lambda_=None))
     text = page_of(tmp_path)
     assert "Here it does not follow the verdict" in text
     assert "Here credit is no multiple of the advantage, so there is none." in text
-    assert numbers(text)[3:] == [[None, None], [0.3, -0.2]]
+    assert numbers(text)[2:] == [[0.5, 0.5], [None, None], [0.3, -0.2]]
     assert 'class="cp' in text
     assert 'class="cn' in text
 
 
-def test_a_step_without_any_credit_has_a_page_too(tmp_path):
+@pytest.mark.parametrize(("gain", "view"), [(None, "credit"), (0.5, "gain")])
+def test_a_step_without_any_credit_opens_with_the_gain_if_there_is_one(tmp_path, gain, view):
     def script(step, micro_batch):
-        return record([rollout("a", "xy"[micro_batch], 0.0)], [[0.0]], step, gain=None)
+        asked = replace(rollout("a", "xy"[micro_batch], 0.0), every_completion=True)
+        return record([asked], [[0.0]], step, gain=gain)
 
     fit(CreditHeatmap(tmp_path), Scripted(script))
-    assert "No token of this step has any credit." in page_of(tmp_path)
+    text = page_of(tmp_path)
+    assert "No token of this step has any credit" in text
+    assert re.findall(r'id="view-(\w+)" checked', text) == [view]
     assert (tmp_path / "step_00000001.png").exists()
 
 
