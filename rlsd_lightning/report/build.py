@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,12 @@ def _figures(run: Run) -> dict[str, Any]:
     known, absent = curves.known_charts(run)
     steps = span([accuracy, *known, *others], run.last_step)
     marks = run.summary.get("resumed_at_steps") or []
+    alarms = sorted({alarm["step"] for alarm in run.alarms})
+    drawn = partial(figure, steps=steps, marks=marks, alarms=alarms)
     return {
-        "opening": figure(accuracy, OPENING, steps, marks) if accuracy.series else None,
-        "figures": [figure(chart, SMALL, steps, marks) for chart in known],
-        "other_figures": [figure(chart, SMALL, steps, marks) for chart in others],
+        "opening": drawn(accuracy, OPENING) if accuracy.series else None,
+        "figures": [drawn(chart, SMALL) for chart in known],
+        "other_figures": [drawn(chart, SMALL) for chart in others],
         "absent": absent,
         "marks": marks,
     }

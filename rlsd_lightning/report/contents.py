@@ -14,6 +14,11 @@ def _set_value(key: str, label: str, tone: str = "blue") -> Series:
     return Series(key=key, label=label, tone=tone)
 
 
+def _now_and_then(key: str, label: str, tone: str = "blue") -> Series:
+    """A quantity that is not measured at each step."""
+    return Series(key=key, label=label, tone=tone, dots=True)
+
+
 CONTENTS = [
     Chart(
         title="Reward",
@@ -70,6 +75,44 @@ CONTENTS = [
             _each_step("rollout/zero_variance_fraction", "groups alike", "grey"),
             _each_step("rollout/truncated_fraction", "cut off", "orange"),
             _each_step("rollout/invalid_fraction", "not judged", "purple"),
+        ],
+    ),
+    Chart(
+        title="Appeals",
+        note="completions in training that speak of a reference",
+        kind="percent",
+        series=[_each_step("leakage/phrase_fraction", "appeals", "orange")],
+    ),
+    Chart(
+        title="Teacher's information",
+        note="nats per token, of the reference it reads",
+        series=[_now_and_then("leakage/information_nats", "information", "purple")],
+    ),
+    Chart(
+        title="Canaries",
+        note="answers that were planted, and others as wrong",
+        kind="percent",
+        series=[
+            _set_value("leakage/canary_planted_fraction", "planted", "orange"),
+            _set_value("leakage/canary_control_fraction", "control", "grey"),
+        ],
+    ),
+    Chart(
+        title="Length by reward",
+        note="tokens",
+        kind="count",
+        series=[
+            _each_step("leakage/length_positive", "A > 0"),
+            _each_step("leakage/length_negative", "A < 0", "orange"),
+        ],
+    ),
+    Chart(
+        title="Style",
+        note="punctuation, connectives, tags",
+        kind="percent",
+        series=[
+            _now_and_then("leakage/style_credit_fraction", "of the credit"),
+            _now_and_then("leakage/style_token_fraction", "of the tokens", "grey"),
         ],
     ),
     Chart(title="Policy loss", level=0.0, series=[_each_step("loss/policy", "loss", "grey")]),

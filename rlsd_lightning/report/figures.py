@@ -33,6 +33,7 @@ def figure(
     sizes: Mapping[str, tuple[int, int]],
     steps: tuple[int, int],
     marks: Sequence[int] = (),
+    alarms: Sequence[int] = (),
 ) -> Figure:
     """Draw a chart once per size.
 
@@ -41,9 +42,10 @@ def figure(
         sizes: SMALL or OPENING.
         steps: first and last step of the axis.
         marks: steps where the run was resumed.
+        alarms: steps with an alarm of the leakage probe.
     """
     pictures = [
-        (name, draw(chart, width=width, height=height, steps=steps, marks=marks))
+        (name, draw(chart, width=width, height=height, steps=steps, marks=marks, alarms=alarms))
         for name, (width, height) in sizes.items()
     ]
     key = [(one, show(one.points[-1][1], chart.kind)) for one in chart.named()]

@@ -20,7 +20,13 @@ _TOP, _RIGHT, _BOTTOM, _CHARACTER = 10, 10, 22, 6.8
 
 
 def draw(
-    chart: Chart, *, width: int, height: int, steps: tuple[int, int], marks: Sequence[int] = ()
+    chart: Chart,
+    *,
+    width: int,
+    height: int,
+    steps: tuple[int, int],
+    marks: Sequence[int] = (),
+    alarms: Sequence[int] = (),
 ) -> Markup:
     """Draw a chart.
 
@@ -30,9 +36,11 @@ def draw(
         height: likewise.
         steps: first and last step of the axis.
         marks: steps where the run was resumed.
+        alarms: steps with an alarm of the leakage probe.
     """
     frame = Frame(chart, width, height, steps)
-    marked = (_vertical(frame, step, "mark") for step in marks)
+    marked = [_vertical(frame, step, "mark") for step in marks]
+    marked += [_vertical(frame, step, "alarm") for step in alarms]
     body = "".join(
         [
             *_grid(frame),

@@ -266,6 +266,8 @@ def test_alarms_are_listed_near_the_top(finished_run, tmp_path):
     assert "was 0.0625, above 0.05; lambda was lowered." in page.text
     assert "and 2 more, listed in alarms.jsonl." in page.text
     assert text.index("Alarm at step 1") < text.index("How it went")
+    assert text.count('class="alarm"') == 12 * text.count("<svg")
+    assert "an orange one marks an alarm" in page.text
     assert len(page.named("script")) == 1
 
 
