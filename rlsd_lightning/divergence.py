@@ -121,18 +121,21 @@ class _TokenDivergence(torch.autograd.Function):
     ) -> Tensor:
         # Cast whole and once, as every piece of rows needs all of it.
         head, teacher_head = weight.to(setting.dtype), teacher_weight.to(setting.teacher_dtype)
-        measure = _measure_all if setting.top_k is None else _measure_top
-        pieces = []
-        # One piece even of no rows: it has the dtypes and shapes that are joined.
+        numbers: list[Tensor] = []
+        # One piece even of no rows: it says what there is to keep.
         for rows in slices(len(hidden), _num_rows(weight)) if len(hidden) else [slice(0, 0)]:
-            student = _logits(hidden[rows].to(setting.dtype), head, setting.temperature)
-            teacher = _logits(
-                teacher_hidden[rows].to(setting.teacher_dtype), teacher_head, setting.temperature
-            )
-            pieces.append(measure(student, teacher.to(student.dtype), setting))
-        values, *numbers = (torch.cat(each) for each in zip(*pieces, strict=True))
+            found = _measure(hidden[rows], head, teacher_hidden[rows], teacher_head, setting)
+            # Written to one place each and not joined at the end: small tensors that stay alive between the large ones
+            # keep a CPU's heap from being used again, to the size of all logits.
+            numbers = numbers or [each.new_empty(len(hidden), *each.shape[1:]) for each in found]
+            for whole, each in zip(numbers, found, strict=True):
+                whole[rows] = each
+            del found, each
+        values, *numbers = numbers
         ctx.setting = setting
-        ctx.save_for_backward(hidden, weight, teacher_hidden, teacher_weight, *numbers)
+        # The chosen tokens' numbers say all of the teacher.
+        teacher = (teacher_hidden, teacher_weight) if setting.top_k is None else (None, None)
+        ctx.save_for_backward(hidden, weight, *teacher, *numbers)
         return values
 
     @staticmethod
@@ -160,6 +163,23 @@ class _TokenDivergence(torch.autograd.Function):
 
 _Pulls = Iterator[tuple[slice, slice, Tensor, Tensor]]
 """Blocks of d D / d (logits / temperature): rows, columns, those rows of weight, the block itself."""
+
+
+def _measure(
+    hidden: Tensor,
+    weight: Tensor,
+    teacher_hidden: Tensor,
+    teacher_weight: Tensor,
+    setting: _Setting,
+) -> tuple[Tensor, ...]:
+    """Return the divergence of a few rows and what the backward pass needs of them, the heads cast already."""
+    student = _logits(hidden.to(setting.dtype), weight, setting.temperature)
+    teacher = _logits(
+        teacher_hidden.to(setting.teacher_dtype), teacher_weight, setting.temperature
+    ).to(student.dtype)
+    if setting.top_k is None:
+        return _measure_all(student, teacher, setting)
+    return _measure_top(student, teacher, setting)
 
 
 def _measure_all(
