@@ -61,7 +61,8 @@ class Canaries(Sequence[Problem]):
         donors = self._donors(problem, start=number % len(self))
         if len(donors) < 2:
             return problem
-        shown, control = donors
+        # The second donor's answer is the rarer one, as it differs from the first's: a coin decides which is shown.
+        shown, control = donors if number >> 32 & 1 else reversed(donors)
         canary = Canary(answer=shown.answer, reference=shown.reference, control=control.answer)
         return dataclasses.replace(problem, extra={**problem.extra, KEY: canary})
 

@@ -40,6 +40,20 @@ def test_what_is_planted_is_anothers_answer_with_its_reference_and_the_control_a
             assert len({one.answer, canary.answer, canary.control}) == 3
 
 
+def test_planted_and_control_answers_are_alike_on_average():
+    """Half of all answers are "0": the first of two different ones that are met is "0" more often than the second."""
+    skewed = [problem(n, answer=str(n % 9 if n % 2 else 0)) for n in range(4000)]
+    found = planted(one for one in Canaries(skewed, 1.0) if one.answer != "0").values()
+    rates = [
+        sum(answer == "0" for answer in answers) / len(found)
+        for answers in ([c.answer for c in found], [c.control for c in found])
+    ]
+    assert len(found) > 1500
+    assert (
+        abs(rates[0] - rates[1]) < 0.05
+    )  # the standard error is 0.02; without the coin it is 0.2 or so
+
+
 def test_the_choice_depends_on_the_id_alone():
     whole, half = planted(Canaries(PROBLEMS, 0.2)), planted(Canaries(PROBLEMS[:200], 0.2))
     assert half.keys() == {name for name in whole if int(name[1:]) < 200}
