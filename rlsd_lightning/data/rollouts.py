@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rlsd_lightning.credit import group_advantages
+from rlsd_lightning.credit.spans import span_mask
 from rlsd_lightning.data.overlength import Overlength
 from rlsd_lightning.data.refill import is_flat
 from rlsd_lightning.data.teacher_views import contrast_prompts, teacher_prompts
@@ -126,8 +127,6 @@ class RolloutCollector:
             skip_special_tokens=False,
             clean_up_tokenization_spaces=False,
         )
-        from rlsd_lightning.credit.spans import span_mask
-
         return tuple(span_mask(token_pieces(decode, completion.token_ids)))
 
     def _judge(

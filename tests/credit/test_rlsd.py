@@ -9,6 +9,7 @@ from rlsd_lightning.credit import evidence_weights, group_advantages, rlsd_credi
 from rlsd_lightning.credit.rlsd import RLSDCredit
 from rlsd_lightning.interfaces import CreditAssigner
 from rlsd_lightning.metrics import StepMetrics
+from rlsd_lightning.types import CreditNeeds
 
 # Computed in float64 with the method's released implementation (arXiv:2604.03128); see its "note".
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "golden_rlsd.json").read_text())["credit"]
@@ -303,3 +304,82 @@ def test_advantages_per_token_are_refused():
     _, policy, teacher, mask = random_batch()
     with pytest.raises(ValueError, match="One advantage per completion"):
         rlsd_credit(policy, policy, teacher, mask, 0.5, 0.2)
+
+
+def test_mean_one_weights_neither_add_nor_take_credit():
+    """Gains 0.1, 0, -9 at A = 2, clip 0.2: weights 1.10517, 1, 0.8 have the mean 0.96839."""
+    credit = rlsd_credit(
+        double([2.0]),
+        double([[-1.0, -1.0, -1.0, -1.0]]),
+        double([[-0.9, -1.0, -10.0, NAN]]),
+        torch.tensor([[True, True, True, False]]),
+        lambda_=1.0,
+        clip_range=0.2,
+        mean_one=True,
+    )
+    mean = (math.exp(0.1) + 1 + 0.8) / 3
+    expected = [2 * math.exp(0.1) / mean, 2 / mean, 1.6 / mean, 0.0]
+    assert credit[0].tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_mean_one_weights_have_a_mean_of_one_over_the_weighed_tokens_of_every_completion():
+    advantages, policy, teacher, mask = random_batch()
+    span = mask & (torch.arange(mask.shape[1]) % 2 == 0)
+    credit = rlsd_credit(advantages, policy, teacher, mask, 0.7, 0.5, False, span, mean_one=True)
+    ratio = credit / advantages[:, None]
+    for row in range(1, len(advantages)):
+        assert float(ratio[row][span[row]].mean()) == pytest.approx(1.0)
+        rest = mask[row] & ~span[row]
+        assert torch.equal(credit[row][rest], advantages[row].expand(int(rest.sum())))
+
+
+def test_the_contrast_takes_the_wrong_reference_for_the_bare_problem():
+    advantages, policy, teacher, mask = random_batch()
+    contrast = policy - 0.3
+    credit = RLSDCredit(clip_range=0.5, evidence="contrast")
+    credit.lambda_ = 0.8
+    found, metrics = credit(advantages, policy, teacher, mask, contrast_logprobs=contrast)
+    expected = rlsd_credit(advantages, contrast, teacher, mask, 0.8, 0.5)
+    assert torch.equal(found, expected)
+    scored = mask & (advantages != 0)[:, None]
+    assert float(metrics["credit/gain_mean"]) == pytest.approx(
+        float((teacher - contrast)[scored].mean())
+    )
+
+
+def test_a_token_that_any_reference_makes_likely_keeps_its_advantage_under_contrast():
+    """An appeal to the reference: likely under the right one and under a wrong one alike."""
+    credit = RLSDCredit(clip_range=0.5, evidence="contrast")
+    credit.lambda_ = 1.0
+    likely = torch.tensor([[-0.7]])
+    found, _ = credit(
+        torch.tensor([1.5]),
+        torch.tensor([[-4.6]]),
+        likely,
+        torch.tensor([[True]]),
+        contrast_logprobs=likely,
+    )
+    assert found.tolist() == [[1.5]]
+
+
+def test_only_the_thought_is_weighed_where_a_span_is_given():
+    advantages, policy, teacher, mask = random_batch()
+    credit = RLSDCredit(thought_only=True)
+    credit.lambda_ = 1.0
+    span = torch.zeros_like(mask)
+    span[:, :3] = True
+    found, _ = credit(advantages, policy, teacher, mask, span_mask=span)
+    assert torch.equal(found, rlsd_credit(advantages, policy, teacher, mask, 1.0, 0.2, False, span))
+    outside = mask & ~span
+    assert torch.equal(found[outside], advantages[:, None].expand_as(found)[outside])
+
+
+def test_what_rlsd_asks_for_follows_from_its_settings():
+    assert RLSDCredit().needs == CreditNeeds()
+    assert RLSDCredit(evidence="contrast").needs == CreditNeeds(contrast=True)
+    assert RLSDCredit(thought_only=True).needs == CreditNeeds(spans=True)
+
+
+def test_an_unknown_evidence_is_refused():
+    with pytest.raises(ValueError, match=r"credit\.evidence is 'guess'"):
+        RLSDCredit(evidence="guess")
