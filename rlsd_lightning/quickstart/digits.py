@@ -119,8 +119,8 @@ class Digits:
     def draw(self, seed: int) -> Streams:
         """Split the digits, then put puzzles together from either part; easy ones have small digits only.
 
-        Small digits have so few sums that the model finds out in some 50 steps that it is to add. With all digits it was
-        still guessing after 400.
+        Small digits have so few sums that the model finds out within 100 steps that it is to add. With all digits from the
+        start, a run was still guessing sums after 400.
         """
         train, held_out = split(handwritten_digits(), seed)
         small = [digit for digit in train if digit.value <= _EASY_DIGIT]

@@ -126,3 +126,22 @@ def test_impossible_questions_are_refused(num_colours, num_counted):
         ValueError, match=f"num_counted is {num_counted} and num_colours is {num_colours}"
     ):
         Shapes(num_colours, num_counted)
+
+
+def test_train_and_held_out_puzzles_come_from_one_stream_and_easy_ones_are_sparse():
+    streams = LONG.draw(seed=0)
+    turns = [next(stream) for _ in range(100) for stream in (streams.train, streams.held_out)]
+    assert turns == list(islice(LONG.draw(seed=0).train, 200))
+    easy = list(islice(streams.easy, 400))
+    share = sum(shape is not None for puzzle in easy for shape in puzzle.cells) / (400 * 9)
+    assert share == pytest.approx(0.4, abs=0.025)
+    assert {len(puzzle.asked) for puzzle in easy} == {5}
+
+
+def test_the_first_puzzles_of_the_quickstart():
+    # Written down once: data that is drawn otherwise needs another _VERSION in prepare.py.
+    assert [reference(puzzle) for puzzle in islice(SHORT.draw(seed=0).held_out, 3)] == [
+        "yellow3 red1 green3 3+1=4 4+3=7 -> 7",
+        "green1 blue2 yellow2 1+2=3 3+2=5 -> 5",
+        "red1 yellow1 blue4 1+1=2 2+4=6 -> 6",
+    ]
