@@ -61,6 +61,10 @@ def test_one_bad_step_ends_nothing():
     assert not has_stopped_rising([0.0, 0.2, 0.4, 0.6, 0.8, 0.5], **RULE)
 
 
+def test_coming_back_to_the_best_is_no_rise():
+    assert has_stopped_rising([0.8, 0.1, 0.3, 0.4], window=1, patience=2, min_rise=0.15)
+
+
 def test_nothing_is_said_before_there_is_something_to_compare():
     assert not has_stopped_rising([0.5, 0.5, 0.5], **RULE)
     assert has_stopped_rising([0.5, 0.5, 0.5, 0.5], **RULE)
@@ -75,6 +79,15 @@ def test_a_resumed_run_is_the_same(tmp_path, done):
     train(tmp_path, num_steps=done, save_to=tmp_path / "last.ckpt")
     resumed = train(tmp_path, resume_from=tmp_path / "last.ckpt")
     assert resumed == dict(enumerate(WANTED[done:], start=done + 1))
+
+
+def test_what_alarms_left_of_lambda_survives_a_resume(tmp_path):
+    lowered = AdaptiveLambda(**SETTINGS)
+    lowered.lambda_control.lower(0.5)
+    trainer = fit(Rewarded(REWARDS, credit=FixedCredit()), ToyLoader(3, 1), [lowered], tmp_path)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    resumed = train(tmp_path, resume_from=tmp_path / "last.ckpt")
+    assert list(resumed.values()) == [value / 2 for value in WANTED[3:]]
 
 
 def test_the_first_step_of_the_decay_is_said_once(tmp_path, caplog):

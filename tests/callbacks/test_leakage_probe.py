@@ -138,7 +138,15 @@ class Loader:
 def train(tmp_path, text_policy):
     """Return a function that trains on scripts and gives the logged rows by step, the module and the trainer."""
 
-    def run(scripts, resume_from=None, steps=None, others=(), module=None, **changes):
+    def run(
+        scripts,
+        resume_from=None,
+        steps=None,
+        others=(),
+        module=None,
+        precision="32-true",
+        **changes,
+    ):
         paths = {
             "alarms_path": tmp_path / "alarms.jsonl",
             "checkpoint_path": tmp_path / "stopped.ckpt",
@@ -154,6 +162,7 @@ def train(tmp_path, text_policy):
 
         trainer = Trainer(
             accelerator="cpu",
+            precision=precision,
             max_steps=steps or len(scripts),
             max_epochs=-1,
             accumulate_grad_batches=MICRO_BATCHES,
@@ -213,6 +222,17 @@ def test_information_is_that_of_the_first_completion(train, text_policy):
     for name, mean in wanted.items():
         assert logged[1][name] == pytest.approx(float(mean), rel=1e-5)
     assert module.encoder.num_teacher_calls == 2
+
+
+def test_the_teacher_scores_in_the_precision_of_the_training(train, text_policy):
+    asked = []
+    module = Scripted([CLEAN], text_policy)
+    encode = module.encoder.teacher
+    module.encoder.teacher = lambda problem: (
+        asked.append(torch.is_autocast_enabled("cpu")) or encode(problem)
+    )
+    train([CLEAN], module=module, precision="bf16-mixed")
+    assert asked == [True, True]
 
 
 def test_num_probed_0_asks_no_teacher(train):
