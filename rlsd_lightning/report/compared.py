@@ -32,7 +32,10 @@ Curve = Callable[[Run], list[Point]]
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A run with its name and its group: the runs that differ from it in nothing but the seed."""
+    """A run with its name and its group: the runs that differ from it in nothing but the seed.
+
+    Where all runs differ in nothing else, each is a group of its own.
+    """
 
     run: Run
     name: str
@@ -59,9 +62,8 @@ def tones(groups: Sequence[str]) -> dict[str, str]:
 
 
 def are_averaged(runs: Sequence[Compared]) -> bool:
-    """Whether curves are means over seeds: several groups, and one of them with several runs."""
-    num_groups = len({one.group for one in runs})
-    return 1 < num_groups < len(runs)
+    """Whether curves are means over seeds: some group has several runs."""
+    return len({one.group for one in runs}) < len(runs)
 
 
 def evaluators(runs: Sequence[Compared], quantity: str) -> list[str]:

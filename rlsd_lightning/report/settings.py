@@ -149,7 +149,9 @@ def _goes_with_component(key: str, row: Sequence[Any], differing: dict[str, list
 
 def _priority(one: Difference) -> tuple[bool, bool, bool, bool, int]:
     """Sort what says more of a run to the front; where it says the same, shorter paths."""
-    is_path = any(isinstance(value, str) and "/" in value for value in one.values)
+    is_path = one.key.startswith("paths.") or any(
+        isinstance(value, str) and "/" in value for value in one.values
+    )
     is_class = all(
         isinstance(value, str) and value != word
         for value, word in zip(one.values, one.words, strict=True)

@@ -154,6 +154,23 @@ def test_equal_settings_are_told_apart_by_their_folders(tmp_path):
     assert "Nothing: all runs have the same settings." in text
 
 
+def test_folders_of_equal_names_are_told_apart_by_their_whole_path(tmp_path):
+    runs = [make_run(tmp_path / place / "a" / "version_0") for place in "xy"]
+    names = [line[0] for line in table(page_of(*runs), "results")[1:]]
+    assert names == [f"all runs (a/version_0) ({run})" for run in runs]
+
+
+def test_a_mean_over_runs_of_which_not_all_reached_a_level_says_how_many(tmp_path):
+    make_run(tmp_path / "s/a", credit(RLSD) | {"seed": 1}, accuracy=(0.2, 0.3, 0.6))
+    make_run(tmp_path / "s/b", credit(RLSD) | {"seed": 2}, accuracy=(0.2, 0.3, 0.4))
+    make_run(tmp_path / "s/c", credit(GRPO) | {"seed": 1}, accuracy=(0.2, 0.3, 0.3))
+    head, mean = table(page_of(tmp_path / "s"), "results")[:2]
+    # levels 30, 40 and 50 %
+    reached = dict(zip(head, mean, strict=True))
+    assert reached["run"] == "credit=RLSDCredit: mean of 2"
+    assert [reached[f"steps to {level}%"] for level in (30, 40, 50)] == ["1", "2", "1 of 2 reached"]
+
+
 def test_the_table_has_final_and_best_accuracy_steps_to_levels_and_time(tmp_path):
     one = make_run(tmp_path / "a", credit(RLSD), accuracy=(0.2, 0.6, 0.5), time__step_s=(1.0, 2.0))
     two = make_run(tmp_path / "b", credit(GRPO), accuracy=(0.3, 0.3, 0.4), time__step_s=(1.0, 1.0))
@@ -216,12 +233,14 @@ def test_runs_are_found_at_any_depth_once_and_in_natural_order(tmp_path):
         make_run(tmp_path / place)
     (tmp_path / "b/version_2/checkpoints").mkdir()
     (tmp_path / "b/version_2/checkpoints/config.yaml").touch()
-    found = find_runs([tmp_path / "b" / "version_10", tmp_path])
-    assert [str(path.relative_to(tmp_path)) for path in found] == [
-        "b/version_10",
-        "b/version_2",
-        "credit=x,seed=1/version_0",
-    ]
+    (tmp_path / "link").symlink_to(tmp_path / "b" / "version_10")
+
+    def found(*folders):
+        return [str(path.relative_to(tmp_path)) for path in find_runs(folders)]
+
+    in_order = ["b/version_2", "b/version_10", "credit=x,seed=1/version_0"]
+    assert found(tmp_path) == in_order
+    assert found(tmp_path / "link", tmp_path) == ["link", in_order[0], in_order[2]]
 
 
 def test_a_folder_that_is_no_run_is_told(tmp_path):
