@@ -301,6 +301,12 @@ def test_each_alarm_lowers_lambda_for_good(train):
     assert module.lambdas == [0.8, 0.8, 0.4, 0.4, 0.2]
 
 
+def test_two_alarms_at_once_lower_it_twice(train):
+    both = {"phrase_fraction": 0.1, "length_positive": 0.0}
+    _, module, _ = train([LEAKY, CLEAN], others=[decay()], on_alarm="lower_lambda", alarms=both)
+    assert module.lambdas == [0.8, 0.2]
+
+
 def test_lowering_is_the_same_wherever_the_schedule_stands(train, text_policy, tmp_path):
     """The schedule's own word after the probe's does not undo it, nor does a resume."""
     changes = {"on_alarm": "lower_lambda", "alarms": {"phrase_fraction": 0.1}}
