@@ -127,6 +127,12 @@ def test_candidates_keep_the_question_and_differ_in_the_reference_where_they_can
     assert [one.answer for one in found] == ["1", "2", "3", "1"]
 
 
+def test_a_problem_is_no_candidate_twice():
+    own, other = problem("a", "1"), problem("b", "2")
+    found = candidate_problems(own, [own, other], num_shuffled=3)
+    assert [one.answer for one in found] == ["1", "2"]
+
+
 def test_completions_of_as_many_problems_as_possible_are_probed():
     first, second = text_prompt("a", 3), text_prompt("b", 3)
     rollouts = [rollout(first, [1]), rollout(first, [2]), rollout(first, []), rollout(second, [3])]
