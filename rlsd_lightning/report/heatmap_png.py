@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import io
 import textwrap
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -17,7 +19,8 @@ from PIL import Image, ImageDraw, ImageFont
 from rlsd_lightning.report.samples import Card, Shown, verdict
 from rlsd_lightning.report.tokens import LEVELS, Row, Scales, depth
 
-MAX_COMPLETIONS, MAX_TOKENS = 4, 400
+MAX_COMPLETIONS, MAX_LINES = 4, 12
+"""What is drawn: completions, and lines of each."""
 _WIDTH, _MARGIN, _LEFT, _LINE = 1400, 36, 270, 34
 """In pixels: the picture, its border, the column of the problem, a line of tokens."""
 _INK, _SOFT, _RULE = (28, 30, 33), (102, 107, 115), (228, 226, 221)
@@ -100,7 +103,7 @@ def _fitting(text: str, room: float, font: Any, may_break: bool) -> int:
         return len(text)
     if not may_break:
         return 0
-    return next(n for n in range(len(text) - 1, -1, -1) if font.getlength(text[:n]) <= room)
+    return bisect_right(range(len(text)), room, key=lambda n: font.getlength(text[:n])) - 1
 
 
 def _problem(card: Card) -> Image.Image:
@@ -161,10 +164,11 @@ def _in_turn(completions: Sequence[Shown]) -> list[Shown]:
 
 def _completion(shown: Shown, scales: Scales, width: int) -> Image.Image:
     row, font = shown.row, _font(21)
-    pieces = row["tokens"][:MAX_TOKENS]
-    placed = list(place_tokens(pieces, width, font))
-    lines = placed[-1][2] + 1 if placed else 0
-    rest = len(row["tokens"]) - len(pieces)
+    placed = list(
+        takewhile(lambda one: one[2] < MAX_LINES, place_tokens(row["tokens"], width, font))
+    )
+    shown_tokens, lines = (placed[-1][0] + 1, placed[-1][2] + 1) if placed else (0, 0)
+    rest = sum(not piece.isspace() for piece in row["tokens"][shown_tokens:] if piece)
     block = Image.new("RGB", (width, int(30 + _LINE * lines + (26 if rest else 0) + 26)), "white")
     pen = ImageDraw.Draw(block)
     pen.text((0, 0), _head(row, shown), _SOFT, _font(17))

@@ -127,6 +127,9 @@ def test_chosen_steps_and_the_first_middle_and_last_get_a_page_and_a_picture(tmp
     assert (tmp_path / "steps.js").read_text() == "window.HEATMAP_STEPS = [1, 3, 4, 6, 7];\n"
     with Image.open(tmp_path / "step_00000004.png") as picture:
         assert picture.width == 1400
+    assert " times<" not in page_of(
+        tmp_path, 7
+    )  # written twice, if an earlier step were still there
 
 
 def test_completions_of_all_micro_batches_stand_beside_their_problem(tmp_path):
@@ -162,6 +165,15 @@ def test_problems_and_completions_come_by_influence(tmp_path):
     assert questions(text) == ["b", "a"]
     assert responses(text) == ["yz", "xy", "xy", "yz"]
     assert re.findall(r"influence ([\d.]+)<", text) == ["1.6", "1", "2", "0.2"]
+
+
+def test_padding_has_no_influence(tmp_path):
+    def script(step, micro_batch):
+        short, long = rollout("short", "x", 1.0), rollout("long", "abcd", 1.0)
+        return record([short, long], [[1.0], [1.0, 1.2, 1.0, 1.0]], step)
+
+    fit(CreditHeatmap(tmp_path), Scripted(script))
+    assert questions(page_of(tmp_path)) == ["long", "short"]
 
 
 def test_grpo_without_teacher_lambda_and_spread_is_sorted_by_the_amount_of_credit(tmp_path):

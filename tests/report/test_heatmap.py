@@ -19,7 +19,7 @@ from rlsd_lightning.report.heatmap import (
     influence,
     write_heatmap,
 )
-from rlsd_lightning.report.heatmap_png import draw_heatmap, place_tokens
+from rlsd_lightning.report.heatmap_png import draw_heatmap, place_tokens, tint
 from rlsd_lightning.report.images import as_picture
 from rlsd_lightning.report.samples import Card, prepare
 from rlsd_lightning.report.tokens import Scales
@@ -110,6 +110,15 @@ def test_a_huge_step_makes_a_page_under_the_limit_that_says_what_is_missing(tmp_
     assert path.with_suffix(".png").stat().st_size < 1_000_000
 
 
+def test_a_problem_too_large_for_the_page_loses_its_least_influential_completions(tmp_path):
+    rows = [row([f"{i:x}" + "y" * 4000] * 100, [0.5] * 100) for i in range(16)]  # 400 kB each
+    path = write_heatmap(step_of(group(*rows)), tmp_path)
+    text = path.read_text()
+    assert path.stat().st_size < MAX_BYTES
+    assert "Shown are 8 of 16 completions and 1 of 1 problems" in text
+    assert re.findall(r'advantage="1.0"><i[^>]*>(.)y', text) == list("01234567")
+
+
 def test_a_problem_too_large_for_any_page_is_left_out_and_the_page_says_so(tmp_path):
     monster = row(["word"] * 9, [0.5] * 9, location="x" * MAX_BYTES)
     path = write_heatmap(step_of(group(monster)), tmp_path)
@@ -172,6 +181,23 @@ def test_the_picture_colours_tokens_by_credit():
     # the completion starts at 336 from the left; 145 down is the upper edge of its line, above the letters
     colours = [picture.getpixel((x, 138)) for x in range(336, 700)]
     assert list(dict.fromkeys(colours)) == [(116, 158, 209), (226, 127, 120), (255, 255, 255)]
+
+
+def test_the_picture_shows_right_and_wrong_in_turn_marks_what_the_evidence_favours_and_stays_small():
+    scales = Scales(credit=1.2, weight=0.2, gain=0.0)
+    right = prepare(row(["WWWW", "WWWW"], [1.2, 1.0]), 1, scales)
+    long = prepare(row(["a\n"] * 900, [1.0] * 900), 1, scales)
+    wrong = prepare(row(["WWWW"], [-1.2], advantage=-1.2), 1, scales)
+    card = Card(row=right.row, verdicts=["right"], pictures=[], shown=[right, long, wrong])
+    picture = Image.open(io.BytesIO(draw_heatmap(card, scales, "title"))).convert("RGB")
+    assert picture.height < 900
+    column = [picture.getpixel((337, y)) for y in range(106, picture.height)]
+    tones = [c for c in dict.fromkeys(column) if c in (tint(12), tint(-12), tint(10))]
+    assert tones == [tint(12), tint(-12), tint(10)]  # the long one comes last
+    # the line starts 30 below the completion's head at 106, its lower edge 29 below that
+    below = {x: picture.getpixel((x, 106 + 30 + 28)) for x in (340, 440)}
+    assert below[340] == (28, 30, 33)
+    assert below[440] != (28, 30, 33)
 
 
 class OnePixelFont:
