@@ -203,6 +203,8 @@ def test_credit_that_does_not_follow_the_verdict_has_no_weights_and_the_page_say
     assert "Here it does not follow the verdict" in text
     assert "Here credit is no multiple of the advantage, so there is none." in text
     assert numbers(text)[2:] == [[0.5, 0.5], [None, None], [0.3, -0.2]]
+    lines = [json.loads(line) for line in re.findall(r'data-numbers="([^"]+)"', text)]
+    assert [line[3] for line in lines] == [[None, None]] * 4
     assert 'class="cp' in text
     assert 'class="cn' in text
 

@@ -110,6 +110,16 @@ def test_a_huge_step_makes_a_page_under_the_limit_that_says_what_is_missing(tmp_
     assert path.with_suffix(".png").stat().st_size < 1_000_000
 
 
+def test_long_texts_are_cut_and_only_the_first_images_are_shown(tmp_path):
+    colours = [as_picture(str(i), Image.new("RGB", (4, 4), (i, 0, 0))) for i in range(6)]
+    one = group(row(["a"], [1.0], prompt="z" * 5000), pictures=colours)
+    text = write_heatmap(step_of(one), tmp_path).read_text()
+    assert "z" * 4000 + " [1,000 more characters]" in text
+    assert "z" * 4001 not in text
+    assert text.count("<img") == 4
+    assert "the first 4 are shown" in text
+
+
 def test_a_problem_too_large_for_the_page_loses_its_least_influential_completions(tmp_path):
     rows = [row([f"{i:x}" + "y" * 4000] * 100, [0.5] * 100) for i in range(16)]  # 400 kB each
     path = write_heatmap(step_of(group(*rows)), tmp_path)
