@@ -85,6 +85,11 @@ def test_donors_are_of_the_same_kind():
         assert kinds[one.extra["canary"].reference] == one.kind
 
 
+def test_donors_come_from_all_over_the_set():
+    found = planted(Canaries(PROBLEMS, 1.0)).values()
+    assert len({canary.reference for canary in found}) > 100
+
+
 def test_a_problem_without_two_donors_stays_as_it_is():
     alike = [problem(n, answer="yes" if n % 2 else " Yes ") for n in range(10)] + [
         problem(10, "no")
