@@ -63,6 +63,11 @@ def main(words: Sequence[str]) -> int:
     about = json.dumps(about_runs(runs), indent=1) + "\n"
     (folder / "about.json").write_text(about, encoding="utf-8")
     print(f"Collected {len(runs)} runs into {folder}.")
+    others = sorted(
+        path.name for path in arguments.runs.iterdir() if path.is_dir() and path.name not in STUDIES
+    )
+    if others:
+        print(f"Left out, as they are no study: {', '.join(others)}.")
     return 0
 
 

@@ -95,19 +95,25 @@ def colours(arms: Sequence[Arm]) -> list[str]:
 
 
 def apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Move labels up, from the lowest on, until no two are nearer than a gap.
+    """Move labels until no two are nearer than a gap: up, and where the top is reached, down again.
 
     Args:
-        heights: where the labels would stand, in any order.
+        heights: where the labels would stand, in any order; 1 is the top.
         gap: the least distance of two labels.
 
     Example:
         >>> [round(place, 2) for place in apart([0.5, 0.0, 0.02], 0.1)]
         [0.5, 0.0, 0.1]
+        >>> [round(place, 2) for place in apart([0.95, 0.99, 1.0], 0.1)]
+        [0.8, 0.9, 1.0]
     """
     places = list(heights)
-    floor = float("-inf")
-    for index in sorted(range(len(heights)), key=heights.__getitem__):
-        places[index] = max(heights[index], floor)
+    ascending = sorted(range(len(heights)), key=heights.__getitem__)
+    floor, ceiling = float("-inf"), 1.0
+    for index in ascending:
+        places[index] = max(places[index], floor)
         floor = places[index] + gap
+    for index in reversed(ascending):
+        places[index] = min(places[index], ceiling)
+        ceiling = places[index] - gap
     return places

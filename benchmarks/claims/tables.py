@@ -24,6 +24,8 @@ from rlsd_lightning.report.settings import ABSENT, Settings, differences
 
 NONE = "-"
 NEVER = "never"
+_MAX_STEPS = 8
+"""Columns of a table by step, at most; results.csv has all evaluations."""
 _SIGNALS = {
     "entropy": ("entropy, nats", 3),
     "completion_tokens": ("completion, tokens", 1),
@@ -107,8 +109,8 @@ def steps_taken(found: Crossings) -> str:
 
 
 def by_step(arms: Sequence[Arm], curves_of: Callable[[Arm], Curves]) -> str:
-    """A quantity in percent, one line per arm and one column per evaluation."""
-    steps = sorted({step for arm in arms for step in arm.steps})
+    """A quantity in percent, one line per arm and one column per evaluation that is shown."""
+    steps = shown_steps(sorted({step for arm in arms for step in arm.steps}))
     rows = []
     for arm in arms:
         columns = zip(*curves_of(arm), strict=True)
@@ -118,6 +120,19 @@ def by_step(arms: Sequence[Arm], curves_of: Callable[[Arm], Curves]) -> str:
         }
         rows.append([_name(arm), *(cells.get(step, NONE) for step in steps)])
     return markdown_table(["step", *map(str, steps)], rows)
+
+
+def shown_steps(steps: Sequence[int]) -> list[int]:
+    """Evaluations at even distances, the first and the last among them, few enough for a table.
+
+    Example:
+        >>> shown_steps(range(0, 65, 5))
+        [0, 10, 20, 30, 40, 50, 60]
+        >>> shown_steps([0, 10, 20])
+        [0, 10, 20]
+    """
+    stride = math.ceil((len(steps) - 1) / (_MAX_STEPS - 1))
+    return sorted({*steps[::stride], steps[-1]})
 
 
 def accuracy_by_step(arms: Sequence[Arm]) -> str:

@@ -169,6 +169,15 @@ def test_a_run_that_cannot_be_used_is_named_and_stops_everything(
     assert not (tmp_path / "docs").exists()
 
 
+def test_a_folder_that_is_no_study_is_left_out_and_told(make_run, tmp_path, capsys):
+    make_run()
+    make_run("prepare/shapes/rlsd")
+    assert run_collect(tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "Collected 1 runs" in said
+    assert "Left out, as they are no study: prepare." in said
+
+
 def test_two_runs_of_one_seed_are_refused(make_run, tmp_path, capsys):
     make_run(seed=1)
     make_run(seed=1, folder="again")
