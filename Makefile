@@ -1,14 +1,19 @@
-# Two commands, each doing its own set-up in .venv: `make quickstart` and `make test`.
+# Two commands, each doing its own set-up in .venv: `make quickstart` and `make test`. `make claims` takes an hour or so.
 # They need Python 3.11 or newer, pip and make; another Python: make quickstart PYTHON=python3.12
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip --python $(RUN) --disable-pip-version-check --quiet --quiet
 
-.PHONY: quickstart test test-slow lint clean
+SEEDS ?= 5
+
+.PHONY: quickstart claims test test-slow lint clean
 
 quickstart: $(VENV)/installed
 	$(RUN) -m rlsd_lightning fit
+
+claims: $(VENV)/installed-dev
+	$(RUN) -m benchmarks.claims.run --seeds $(SEEDS)
 
 test: $(VENV)/installed-dev
 	$(RUN) -m pytest

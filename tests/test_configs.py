@@ -28,7 +28,9 @@ def composed(*overrides: str):
 
 
 def fill(option: str) -> list[str]:
-    """Say what an option leaves to the user."""
+    """Say what an option leaves to the user; a group that only an experiment has needs the experiment."""
+    if option.startswith("claims/"):
+        return ["experiment=claims"]
     needed = {
         "experiment=none": [*FILLED],
         "model=pretrained": ["model.path=some/model"],
