@@ -26,6 +26,7 @@ def commands() -> list[str]:
 ELSEWHERE = {
     "make quickstart": "test_train.py runs what it runs: fit, as it is",
     "make test": "is what runs this",
+    "make claims": "test_claims_run.py runs what it runs, on little work",
     "pip install -c constraints.txt -e .": "the Makefile's own step; test_packaging.py installs a wheel",
 }
 SETTINGS = {
@@ -38,7 +39,8 @@ SETTINGS = {
         "trainer.max_steps=2",
     ],
     "--multirun": ["trainer.max_steps=1", "exp_manager.name=sweep"],
-    "my_conf": ["trainer.max_steps=1", "exp_manager.name=within_one"],
+    "my_conf": ["trainer.max_steps=1", "exp_manager.name=own_plugin"],
+    "credit_heatmap": ["trainer.max_steps=2", "exp_manager.name=seen"],
 }
 """What a command needs to be small and to find its files here, by what stands in it."""
 
@@ -55,6 +57,11 @@ def test_every_command_is_run_somewhere():
 def test_the_command_does_what_the_readme_says(command, workplace, rlsd, straight):
     write_the_readmes_plugin(workplace)
     words = shlex.split(command)[3:]
+    if words[0] == "compare":  # takes run folders and no settings
+        done = rlsd(*words)
+        assert done.returncode == 0, done.stderr
+        assert (workplace / "compare.html").is_file()
+        return
     extra = [s for key, settings in SETTINGS.items() if key in command for s in settings]
     given = {word.split("=")[0] for word in extra}
     words = [word for word in words if word.split("=")[0] not in given]
@@ -68,8 +75,13 @@ def test_the_command_does_what_the_readme_says(command, workplace, rlsd, straigh
 
 
 def write_the_readmes_plugin(workplace: Path) -> None:
-    (workplace / "my_task.py").write_text(blocks("python")[0])
-    (workplace / "my_conf" / "verifier" / "within_one.yaml").write_text(blocks("yaml")[0])
+    verifier, credit = blocks("python")
+    (workplace / "my_task.py").write_text(verifier)
+    (workplace / "my_credit.py").write_text(credit)
+    for block in blocks("yaml"):
+        place = workplace / block.splitlines()[0].removeprefix("# ")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(block)
 
 
 def predictions_are_there(stdout: str, workplace: Path) -> None:
