@@ -38,7 +38,7 @@ SETTINGS = {
         "exp_manager.name=own",
         "trainer.max_steps=2",
     ],
-    "--multirun": ["trainer.max_steps=1", "exp_manager.name=sweep"],
+    "--multirun": ["trainer.max_steps=1"],
     "my_conf": ["trainer.max_steps=1", "exp_manager.name=own_plugin"],
     "credit_heatmap": ["trainer.max_steps=2", "exp_manager.name=seen"],
 }
