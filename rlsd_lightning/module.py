@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import lightning
@@ -12,32 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from rlsd_lightning.data.datamodule import Evaluation
-from rlsd_lightning.divergence import token_divergence
+from rlsd_lightning.evidence import TeacherEvidence, ask_teacher, divergence_from_teacher
 from rlsd_lightning.interfaces import CreditAssigner, RolloutEngine, ScheduledCredit, needs_of
 from rlsd_lightning.loss import PolicyLoss
 from rlsd_lightning.metrics import Mean, StepMetrics, masked_mean
 from rlsd_lightning.models import Policy
 from rlsd_lightning.models.family import ImageFeatures
-from rlsd_lightning.models.policy import spread
 from rlsd_lightning.prompts import PromptEncoder
 from rlsd_lightning.records import TokenRecord
 from rlsd_lightning.stopwatch import Stopwatch
 from rlsd_lightning.teacher import Teacher
-from rlsd_lightning.types import Completion, Problem, RolloutBatch
+from rlsd_lightning.types import Completion, Divergence, Problem, RolloutBatch
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TeacherEvidence:
-    """What the teacher says of a micro-batch; all None while the method does not ask."""
-
-    logprobs: Tensor | None = None
-    """log P_T of the completion tokens; the policy's own where the teacher was not asked. [B, T]"""
-    contrast_logprobs: Tensor | None = None
-    """The same behind another problem's reference. [B, T]"""
-    states: Tensor | None = None
-    """The teacher's hidden states at the tokens that it scored. [N', H]"""
 
 
 class RLSDModule(lightning.LightningModule):
@@ -126,8 +112,7 @@ class RLSDModule(lightning.LightningModule):
             )
         with self._watch.phase("teacher"):
             evidence = self._ask_teacher(batch, logprobs.detach(), features)
-        with self._watch.phase("anchor"):
-            anchor_logprobs = self._anchor_logprobs(batch)
+        anchor_logprobs = self._anchor_logprobs(batch)
         credit, credit_metrics = self.credit(
             batch.advantages, logprobs, evidence.logprobs, mask, **self._extras(batch, evidence)
         )
@@ -141,7 +126,9 @@ class RLSDModule(lightning.LightningModule):
             anchor_logprobs=anchor_logprobs,
         )
         if self.needs.divergence is not None:
-            extra, extra_metrics = self._divergence_loss(batch, states, evidence)
+            extra, extra_metrics = self._divergence_loss(
+                self.needs.divergence, batch, states, evidence
+            )
             loss, loss_metrics = loss + extra, loss_metrics | extra_metrics
         self._step_metrics.add(batch.metrics | credit_metrics | loss_metrics)
         self._step_metrics.add({"loss/entropy": masked_mean(entropy, mask)})
@@ -163,33 +150,17 @@ class RLSDModule(lightning.LightningModule):
         """End the micro-batch's clock."""
         self._watch.stop("backward")
 
-    @torch.no_grad()
     def _ask_teacher(
         self, batch: RolloutBatch, policy_logprobs: Tensor, features: ImageFeatures
     ) -> TeacherEvidence:
-        """Score the completions in batch.teacher_index under the teacher's views.
-
-        The others keep the policy's own log-probs: their gain is 0, and no weight could change their credit.
-        """
+        """Ask the teacher, if the method has a use for it now."""
         if not self.credit.needs_teacher:
             return TeacherEvidence()
-        contrast = policy_logprobs if self.needs.contrast else None
-        if batch.teacher is None:
-            return TeacherEvidence(logprobs=policy_logprobs, contrast_logprobs=contrast)
         teacher = self.teacher.weights(self.policy)
-        if not self.teacher.shares_vision_with(self.policy):
-            features = teacher.encode_images(batch.images)
-        chosen = batch.teacher_index
-        token_ids, mask = batch.token_ids[chosen], batch.completion_mask[chosen]
-        logprobs = policy_logprobs.clone()
-        states = teacher.predictors(batch.teacher, mask, features)
-        logprobs[chosen] = teacher.logprobs_of(states, token_ids, mask, self.temperature)
-        if batch.contrast is not None:
-            contrast = policy_logprobs.clone()
-            contrast[chosen] = teacher.logprobs(
-                batch.contrast, token_ids, mask, features, self.temperature
-            )
-        return TeacherEvidence(logprobs=logprobs, contrast_logprobs=contrast, states=states)
+        if batch.teacher is not None and not self.teacher.shares_vision_with(self.policy):
+            with torch.no_grad():
+                features = teacher.encode_images(batch.images)
+        return ask_teacher(teacher, self.needs, batch, policy_logprobs, features, self.temperature)
 
     def _extras(self, batch: RolloutBatch, evidence: TeacherEvidence) -> dict[str, Tensor | None]:
         """Return what the method takes by name, as its needs ask for."""
@@ -201,48 +172,37 @@ class RLSDModule(lightning.LightningModule):
         return extras
 
     def _divergence_loss(
-        self, batch: RolloutBatch, states: Tensor, evidence: TeacherEvidence
+        self, asked: Divergence, batch: RolloutBatch, states: Tensor, evidence: TeacherEvidence
     ) -> tuple[Tensor, dict[str, Mean]]:
-        """Return the micro-batch's share of the mean distance between teacher and policy, and metrics.
-
-        Tokens of completions that the teacher has no view of count 0.
-        """
-        asked = self.needs.divergence
-        assert asked is not None
-        mask = torch.zeros_like(batch.completion_mask)
-        mask[batch.teacher_index] = batch.completion_mask[batch.teacher_index]
-        values = states.new_zeros(mask.shape, dtype=torch.float32)
-        if evidence.states is not None:
-            found = token_divergence(
-                states[mask[batch.completion_mask]],
-                self.policy.head_weight,
-                evidence.states,
-                self.teacher.weights(self.policy).head_weight,
-                kind=asked.kind,
-                temperature=self.temperature,
-                jsd_weight=asked.jsd_weight,
-                top_k=asked.top_k,
-                top_k_by=asked.top_k_by,
-            )
-            values = spread(found, mask)
+        """Return the micro-batch's share of the mean distance between teacher and policy, and metrics."""
+        values, scored = divergence_from_teacher(
+            asked,
+            batch,
+            self.policy,
+            states,
+            self.teacher.weights(self.policy),
+            evidence.states,
+            self.temperature,
+        )
         share = self.loss.mean_over_step(
             values, batch.completion_mask, batch.num_step_tokens, batch.num_step_completions
         )
-        return asked.weight * share, {"loss/divergence": masked_mean(values, mask)}
+        return asked.weight * share, {"loss/divergence": masked_mean(values, scored)}
 
     @torch.no_grad()
     def _anchor_logprobs(self, batch: RolloutBatch) -> Tensor | None:
         """Score the completions under the anchor, reading x as the policy does. [B, T]; None without one."""
         if self.anchor is None:
             return None
-        anchor = self.anchor.weights(self.policy)
-        return anchor.logprobs(
-            batch.student,
-            batch.token_ids,
-            batch.completion_mask,
-            anchor.encode_images(batch.images),
-            self.temperature,
-        )
+        with self._watch.phase("anchor"):
+            anchor = self.anchor.weights(self.policy)
+            return anchor.logprobs(
+                batch.student,
+                batch.token_ids,
+                batch.completion_mask,
+                anchor.encode_images(batch.images),
+                self.temperature,
+            )
 
     def _loss_factor(self) -> float:
         """Undo every division that Lightning and the strategy make, so that gradients are those of the whole step.

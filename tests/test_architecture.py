@@ -49,7 +49,7 @@ STATIONS = (
         "data.loader",
         "data.datamodule",
     ),
-    ("loss", "teacher"),
+    ("loss", "teacher", "evidence"),
     ("module",),
     (
         "checkpoints",

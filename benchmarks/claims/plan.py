@@ -14,6 +14,8 @@ from dataclasses import dataclass
 SHORT_TASKS = ("shapes", "digits")
 LONG_TASKS = ("shapes_long", "digits_long")
 RATES = ("2e-4", "4e-4", "8e-4")
+USUAL_RATE = "4e-4"
+"""That of conf/experiment/claims.yaml."""
 TUNING_SEEDS = (101,)
 """Apart from the seeds that are reported: a rate is not chosen by the runs that it is judged by."""
 
@@ -67,19 +69,15 @@ class Sweep:
         return f"claims/{self.study}/{self.task}/{self.label}"
 
 
-def rate_sweeps(num_seeds: int) -> list[Sweep]:
-    """Return the runs that choose learning rates.
-
-    Args:
-        num_seeds: at most as many tuning seeds are used.
-    """
+def rate_sweeps() -> list[Sweep]:
+    """Return the runs that choose learning rates."""
     return [
         Sweep(
             study="lr",
             task=task,
             label=f"{label}@{rate}",
             overrides=(*overrides, f"optim.lr={rate}"),
-            seeds=TUNING_SEEDS[:num_seeds],
+            seeds=TUNING_SEEDS,
         )
         for task in LONG_TASKS
         for label, overrides in TUNED.items()

@@ -4,6 +4,7 @@
 
 Two processes work off the sweeps of plan.py, each sweep one `python -m rlsd_lightning fit --multirun
 experiment=claims ...`. Runs that are finished are not made again: a stopped comparison goes on where it was.
+With 5 seeds or more the results and the page go to docs/, with fewer to runs/claims/docs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from benchmarks.claims import collect, page
 from benchmarks.claims.plan import (
     LONG_TASKS,
     SHORT_TASKS,
+    TUNED,
+    USUAL_RATE,
     Sweep,
     ablation_sweeps,
     best_rates,
@@ -32,6 +35,8 @@ from benchmarks.claims.plan import (
 
 _ACCURACY = "val/held_out/accuracy"
 _TAIL_LINES = 15
+FULL_SEEDS = 5
+"""With fewer, the comparison is a first look: no search for learning rates, and a page in the runs folder."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -53,17 +58,9 @@ def main(words: Sequence[str]) -> int:
     crew = Crew(arguments.runs, arguments.data, arguments.workers)
     try:
         crew.prepare([*SHORT_TASKS, *LONG_TASKS])
-        rates = rate_sweeps(arguments.seeds)
-        crew.work(rates)
-        chosen = best_rates(
-            {
-                (sweep.task, *sweep.label.split("@")): crew.final_accuracies(sweep)  # type: ignore[misc]
-                for sweep in rates
-            }
-        )
         crew.work(
             [
-                *long_sweeps(arguments.seeds, chosen),
+                *long_sweeps(arguments.seeds, _rates(crew, arguments.seeds)),
                 *main_sweeps(arguments.seeds),
                 *ablation_sweeps(arguments.seeds),
             ]
@@ -72,7 +69,22 @@ def main(words: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     print(f"All runs are there after {(time.monotonic() - started) / 60:.0f} min.", flush=True)
-    return collect.main([str(arguments.runs / "claims")]) or page.main([])
+    is_full = arguments.seeds >= FULL_SEEDS
+    docs = ["--docs", str(collect.DOCS if is_full else arguments.runs / "claims" / "docs")]
+    return collect.main([str(arguments.runs / "claims"), *docs]) or page.main(docs)
+
+
+def _rates(crew: Crew, num_seeds: int) -> dict[tuple[str, str], str]:
+    """Return each method's learning rate on the long tasks: the best of those tried, or for a first look the usual one."""
+    if num_seeds < FULL_SEEDS:
+        return {(task, label): USUAL_RATE for task in LONG_TASKS for label in TUNED}
+    sweeps = rate_sweeps()
+    crew.work(sweeps)
+    finals = {}
+    for sweep in sweeps:
+        label, rate = sweep.label.split("@")
+        finals[sweep.task, label, rate] = crew.final_accuracies(sweep)
+    return best_rates(finals)
 
 
 class RunFailedError(RuntimeError):

@@ -10,6 +10,7 @@ from benchmarks.claims.plan import (
     LONG_TASKS,
     RATES,
     TUNED,
+    USUAL_RATE,
     Sweep,
     ablation_sweeps,
     best_rates,
@@ -23,7 +24,7 @@ from tests.helpers.workplace import make_workplace
 
 RATES_OF = {(task, label): RATES[0] for task in LONG_TASKS for label in TUNED}
 SWEEPS = [
-    *rate_sweeps(5),
+    *rate_sweeps(),
     *long_sweeps(5, RATES_OF),
     *main_sweeps(5),
     *ablation_sweeps(5),
@@ -52,10 +53,15 @@ def test_no_two_sweeps_share_a_folder():
 
 
 def test_a_rate_is_not_chosen_by_a_seed_that_is_reported():
-    tuning = {seed for sweep in rate_sweeps(9) for seed in sweep.seeds}
+    tuning = {seed for sweep in rate_sweeps() for seed in sweep.seeds}
     reported = {seed for sweep in long_sweeps(9, RATES_OF) for seed in sweep.seeds}
     assert tuning
     assert not tuning & reported
+
+
+def test_the_usual_rate_is_the_experiments():
+    with initialize_config_module("rlsd_lightning.conf", version_base="1.3"):
+        assert compose("config", ["experiment=claims"]).optim.lr == float(USUAL_RATE)
 
 
 def test_the_rate_with_the_highest_mean_wins_and_the_smaller_one_of_equals():

@@ -116,8 +116,12 @@ def test_all_options_at_once_do_not_depend_on_how_the_step_is_cut(workplace, rls
     cut = ("trainer.accumulate_grad_batches=3", "rollout.share_prefix=false")
     parts = rlsd("fit", *SMALL, *OPTIONS, *cut, "paths.runs=options_cut")
     assert whole.returncode == parts.returncode == 0, whole.stderr + parts.stderr
-    one, other = (checkpoint(workplace, f"options_{name}")["state_dict"] for name in ("whole", "cut"))
+    one, other = (
+        checkpoint(workplace, f"options_{name}")["state_dict"] for name in ("whole", "cut")
+    )
     for name, weight in one.items():
         torch.testing.assert_close(weight, other[name], atol=1e-5, rtol=0)
     (logged, *_) = metrics(workplace / "options_whole" / "quickstart" / "version_0")
-    assert {"loss/kl", "rollout/refilled_fraction", "loss/importance_capped_fraction"} <= set(logged)
+    assert {"loss/kl", "rollout/refilled_fraction", "loss/importance_capped_fraction"} <= set(
+        logged
+    )
