@@ -6,9 +6,9 @@ nothing to show where no completion was right.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
+from rlsd_lightning.data.canaries import with_reference_of
 from rlsd_lightning.prompts import PromptEncoder
 from rlsd_lightning.prompts.reference import Reference
 from rlsd_lightning.types import Completion, Problem, Prompt, TeacherView, Verdict
@@ -75,9 +75,7 @@ def contrast_prompts(encoder: PromptEncoder, problems: Sequence[Problem]) -> lis
             "reference with another problem's. Needed: 2 or more problems on each process. Raise it."
         )
     return [
-        encoder.teacher(
-            dataclasses.replace(problem, answer=other.answer, reference=other.reference)
-        )
+        encoder.teacher(with_reference_of(problem, other))
         for problem, other in zip(problems, strangers(problems), strict=True)
     ]
 
