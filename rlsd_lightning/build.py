@@ -24,7 +24,8 @@ from rlsd_lightning.loss import PolicyLoss
 from rlsd_lightning.models import load_reader
 from rlsd_lightning.module import RLSDModule
 from rlsd_lightning.prompts import PromptEncoder, PromptTooLongError, filter_overlong
-from rlsd_lightning.teacher import FrozenTeacher, LiveTeacher, Teacher
+from rlsd_lightning.targets import locate
+from rlsd_lightning.teacher import ExternalTeacher, FrozenTeacher, LiveTeacher, Teacher
 from rlsd_lightning.types import Problem
 from rlsd_lightning.verification import check_gold
 
@@ -54,6 +55,7 @@ def build_training(cfg: DictConfig) -> Parts:
     _prepare(cfg)
     encoder = _encoder(cfg)
     credit, verifier = instantiate(cfg.credit), instantiate(cfg.verifier)
+    _check_teacher_can_read(cfg, encoder, credit)
     supply, num_problems, skipped, num_overlong = _supply(cfg, encoder, credit, verifier)
     parts = _parts(cfg, encoder, credit, verifier, supply)
     return Parts(
@@ -141,6 +143,23 @@ def _parts(
     }
 
 
+def _check_teacher_can_read(cfg: DictConfig, encoder: PromptEncoder, credit: Any) -> None:
+    """Refuse a method whose teacher would have nothing of its own to read, or nothing of its own to say.
+
+    Raises:
+        ValueError: the prompt knows no siblings, or the policy would be its own teacher on the bare problem.
+    """
+    view = needs_of(credit).view
+    if view == "siblings":
+        encoder.template.check_siblings()
+    if view == "student" and locate(cfg.teacher._target_) is not ExternalTeacher:
+        raise ValueError(
+            f"credit is {type(credit).__name__}, whose teacher reads the bare problem, and teacher is "
+            f"{cfg.teacher._target_}, a copy of the policy: it would say nothing that the policy does not know. "
+            "Choose teacher=external and a larger model: teacher.path=Qwen/Qwen3-VL-32B-Instruct."
+        )
+
+
 def _teacher(cfg: DictConfig, credit: Any) -> Teacher:
     """Build the teacher; a method that never asks one keeps no copy of the policy for it."""
     return instantiate(cfg.teacher) if ever_asks_teacher(credit) else LiveTeacher()
@@ -166,6 +185,11 @@ def _supply(
             raise ValueError(
                 f"data.canary_fraction is {cfg.data.canary_fraction}, but a stream has no other rows at hand to take a "
                 "wrong reference from. Set it to 0, or train from files."
+            )
+        if cfg.rollout.refill_groups:
+            raise ValueError(
+                f"rollout.refill_groups is {cfg.rollout.refill_groups}, but a stream has no other rows at hand to "
+                "replace a problem by. Set it to 0, or train from files."
             )
         accepts = _fits(encoder, cfg.data.on_overlong, with_teacher)
         return StreamSupply(problems.iterate, per_step, accepts), None, problems.skipped, 0

@@ -22,7 +22,12 @@ TUNING_SEEDS = (101,)
 METHODS: Mapping[str, tuple[str, ...]] = {
     "grpo": ("credit=grpo", "callbacks.lambda_decay=null"),
     "rlsd": ("credit=rlsd",),
-    "rlsd_plus": ("credit=rlsd_plus", "callbacks.lambda_decay.peak=1"),
+    "rlsd_plus": (
+        "credit=rlsd",
+        "credit.clip_range=0.9",
+        "credit.evidence=contrast",
+        "callbacks.lambda_decay.peak=1",
+    ),
     "opsd": ("credit=opsd", "callbacks.lambda_decay=null"),
     "opsd_distribution": ("credit=opsd_distribution", "callbacks.lambda_decay=null"),
     "sdpo": ("credit=sdpo", "callbacks.lambda_decay=null"),

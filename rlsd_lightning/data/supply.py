@@ -147,15 +147,8 @@ class StreamSupply:
         return list(taken.values())
 
     def spare(self, step: int, rank: int, world_size: int) -> Iterator[Problem]:
-        """Refuse: what one rank takes from a stream, the others would have to pass over.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError(
-            "rollout.refill_groups replaces problems of a step by others of the data set, but data.train is a stream. "
-            "Needed: rollout.refill_groups=0, or data that are read as a whole. Set one of them."
-        )
+        """Never asked: a run that would is refused when it is built, as a stream has no other rows at hand."""
+        raise AssertionError("a stream has no spare problems")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the row that the next step starts at."""

@@ -111,13 +111,18 @@ class PromptTemplate:
         Raises:
             ValueError: the prompt has no such template.
         """
+        self.check_siblings()
+        assert self._siblings is not None
+        texts = {"correct": correct, "incorrect": incorrect}
+        return Reference(_render("siblings", self._siblings, problem, texts))
+
+    def check_siblings(self) -> None:
+        """Raise a ValueError if the prompt cannot show what siblings of a completion wrote."""
         if self._siblings is None:
             raise ValueError(
                 "prompt.siblings is null, but the method shows the teacher what siblings of a completion wrote. "
                 "Needed: a template of {{ correct }} and {{ incorrect }}. Choose prompt=thought_answer, or write one."
             )
-        texts = {"correct": correct, "incorrect": incorrect}
-        return Reference(_render("siblings", self._siblings, problem, texts))
 
     def reference_of(self, problem: Problem) -> Reference:
         """Return what of the problem the teacher is shown, uncut; a missing solution is a ValueError."""

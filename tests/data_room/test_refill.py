@@ -3,7 +3,7 @@
 import pytest
 
 from rlsd_lightning.data.refill import refilled
-from rlsd_lightning.data.supply import IndexedSupply, StreamSupply
+from rlsd_lightning.data.supply import IndexedSupply
 from rlsd_lightning.metrics import Mean
 from rlsd_lightning.types import Problem
 from tests.helpers.rollouts import rollout, text_prompt
@@ -78,9 +78,3 @@ def test_spare_problems_are_the_rest_of_the_data_shared_out_to_the_ranks():
         assert sorted([*ranks[0], *ranks[1], *taken]) == sorted("abcdefg")
         assert ranks[0] == [p.id for p in supply.spare(step, 0, 2)]
     assert [p.id for p in supply.spare(0, 0, 1)] != [p.id for p in supply.spare(1, 0, 1)]
-
-
-def test_a_stream_cannot_refill_and_says_so():
-    supply = StreamSupply(lambda row: iter(()), 2, lambda problem: True)
-    with pytest.raises(ValueError, match=r"refill_groups.*stream"):
-        supply.spare(0, 0, 1)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 
 import rlsd_lightning.conf
 from rlsd_lightning.quickstart.tiny_model import build_model, build_processor
@@ -125,3 +126,34 @@ def test_all_options_at_once_do_not_depend_on_how_the_step_is_cut(workplace, rls
     assert {"loss/kl", "rollout/refilled_fraction", "loss/importance_capped_fraction"} <= set(
         logged
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["credit=opd"], "Choose teacher=external"),
+        (["credit=sdpo", "prompt.siblings=null"], "prompt.siblings is null"),
+        (["rollout.on_truncated=drop"], "rollout.on_truncated is 'drop'"),
+        (["rollout.advantages.estimator=ppo"], "estimator"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[-1],
+)
+def test_what_cannot_work_is_refused_before_a_step_is_taken(rlsd, workplace, settings, told):
+    done = rlsd("fit", *SHORT, *settings, "exp_manager.name=refused")
+    assert done.returncode != 0
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((workplace / "methods" / "refused").rglob("metrics.csv"))
+
+
+def test_a_stream_has_nothing_to_refill_groups_from(rlsd, workplace):
+    rows = Dataset.from_json(str(workplace / "data" / "quickstart" / "data" / "train.jsonl"))
+    rows.to_parquet(workplace / "train.parquet")
+    stream = (
+        "data.train._target_=rlsd_lightning.data.StreamingProblems",
+        "data.train.path=train.parquet",
+        "~data.train.check_images",
+    )
+    done = rlsd("fit", *SHORT, *stream, "rollout.refill_groups=1", "exp_manager.name=refused")
+    assert done.returncode != 0
+    assert "rollout.refill_groups is 1, but a stream" in done.stderr
