@@ -38,32 +38,6 @@ def test_the_distribution_form_leaves_the_credit_at_zero_and_asks_for_a_divergen
     assert made.needs.divergence is divergence
 
 
-def test_grpo_opsd_adds_beta_times_the_gain_to_the_verdict():
-    """0.5 beta; -2 beta; | -2 + 0, -2 + 0.25 beta, -2 - beta, with beta 0.5."""
-    credit, metrics = GRPOPlusOPSDCredit(beta=0.5)(ADVANTAGES, POLICY, TEACHER, MASK)
-    assert credit.tolist() == [[0.25, -1.0, 0.0], [-2.0, -1.875, -2.5]]
-    assert float(metrics["credit/against_verdict_fraction"]) == 0.0
-
-
-def test_the_sum_can_turn_a_token_against_the_verdict_and_says_how_often():
-    """-0.25 + 1 * 2 = 1.75 for a completion judged wrong: one token of two."""
-    credit, metrics = GRPOPlusOPSDCredit(beta=1.0)(
-        torch.tensor([-0.25]),
-        torch.tensor([[-3.0, -1.0]]),
-        torch.tensor([[-1.0, -1.0]]),
-        torch.tensor([[True, True]]),
-    )
-    assert credit.tolist() == [[1.75, -0.25]]
-    assert float(metrics["credit/against_verdict_fraction"]) == 0.5
-
-
-def test_the_distribution_form_of_grpo_opsd_keeps_the_verdict_and_weighs_the_divergence_by_beta():
-    made = GRPOPlusOPSDCredit(beta=0.25, form="distribution", divergence=Divergence(weight=1.0))
-    credit, _ = made(ADVANTAGES, POLICY, TEACHER, MASK)
-    assert credit.tolist() == [[0.0, 0.0, 0.0], [-2.0, -2.0, -2.0]]
-    assert made.needs.divergence.weight == 0.25
-
-
 def test_each_method_says_what_its_teacher_reads_and_of_which_completions():
     asked = {
         name: (needs_of(method).view, needs_of(method).every_completion)
@@ -115,11 +89,6 @@ def test_a_missing_teacher_is_named(made):
 def test_a_form_that_does_not_fit_is_refused(settings, named):
     with pytest.raises(ValueError, match=f"(?i){named}"):
         OPSDCredit(**settings)
-
-
-def test_beta_must_count():
-    with pytest.raises(ValueError, match=r"credit\.beta is 0"):
-        GRPOPlusOPSDCredit(beta=0)
 
 
 def test_shapes_that_do_not_fit_are_told():
