@@ -80,6 +80,18 @@ def masked_mean(values: Tensor, mask: Tensor) -> Mean:
     return Mean(chosen.sum(dtype=torch.float64), torch.tensor(chosen.numel(), dtype=torch.float64))
 
 
+def added(metrics: Mapping[str, Metric], more: Mapping[str, Metric]) -> dict[str, Metric]:
+    """Add metrics up by name; one that only one side has stays as it is.
+
+    Example:
+        >>> both = added({"a": Mean(1.0, 2)}, {"a": Mean(3.0, 2), "b": Mean(5.0, 1)})
+        >>> {name: float(metric) for name, metric in both.items()}
+        {'a': 1.0, 'b': 5.0}
+    """
+    summed = {name: metrics[name] + more[name] for name in metrics.keys() & more.keys()}
+    return {**metrics, **more, **summed}
+
+
 class StepMetrics:
     """Collects the `Metric`s of one optimizer step over its micro-batches.
 
@@ -96,8 +108,7 @@ class StepMetrics:
 
     def add(self, metrics: Mapping[str, Metric]) -> None:
         """Add one micro-batch's metrics to the step's."""
-        for name, metric in metrics.items():
-            self._metrics[name] = self._metrics[name] + metric if name in self._metrics else metric
+        self._metrics = added(self._metrics, metrics)
 
     def reduce(self) -> dict[str, float]:
         """Return the step's averages over all micro-batches and ranks, and start afresh.

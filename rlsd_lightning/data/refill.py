@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-from rlsd_lightning.metrics import Mean
+from rlsd_lightning.metrics import Mean, added
 from rlsd_lightning.types import Problem, Rollout
 
 Groups = list[list[Rollout]]
@@ -59,9 +59,7 @@ def is_flat(group: Sequence[Rollout]) -> bool:
 
 def _add(metrics: dict[str, Mean], more: dict[str, Mean]) -> dict[str, Mean]:
     """Add a round's metrics: means over all that was sampled, times as their sum."""
-    times = {
-        name: Mean(metrics[name].total + more[name].total, 1)
-        for name in metrics
-        if name.startswith("time/")
+    return {
+        name: Mean(mean.total, 1) if name.startswith("time/") else mean
+        for name, mean in added(metrics, more).items()
     }
-    return {name: mean + more[name] for name, mean in metrics.items()} | times

@@ -78,3 +78,15 @@ def test_spare_problems_are_the_rest_of_the_data_shared_out_to_the_ranks():
         assert sorted([*ranks[0], *ranks[1], *taken]) == sorted("abcdefg")
         assert ranks[0] == [p.id for p in supply.spare(step, 0, 2)]
     assert [p.id for p in supply.spare(0, 0, 1)] != [p.id for p in supply.spare(1, 0, 1)]
+
+
+def test_a_metric_that_only_some_rounds_have_is_over_those():
+    """Rewards have other parts for another kind of problem."""
+    parts = iter([{"rollout/part_a": Mean(1.0, 2)}, {"rollout/part_b": Mean(3.0, 4)}])
+
+    def collect(problems):
+        return Collector()(problems)[0], next(parts)
+
+    _, metrics = refilled(problems("f1", "a"), collect, iter(problems("b")), 1)
+    assert float(metrics["rollout/part_a"]) == 0.5
+    assert float(metrics["rollout/part_b"]) == 0.75
