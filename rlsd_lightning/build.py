@@ -21,7 +21,7 @@ from rlsd_lightning.data.rollouts import RolloutCollector
 from rlsd_lightning.data.supply import IndexedSupply, ProblemSupply, StreamSupply
 from rlsd_lightning.interfaces import ChecksProblems, ever_asks_teacher, needs_of
 from rlsd_lightning.loss import PolicyLoss
-from rlsd_lightning.models import load_reader
+from rlsd_lightning.models import Policy, load_reader
 from rlsd_lightning.module import RLSDModule
 from rlsd_lightning.prompts import PromptEncoder, PromptTooLongError, filter_overlong
 from rlsd_lightning.targets import locate
@@ -109,8 +109,10 @@ def _parts(
     rollout, engine = instantiate(cfg.rollout), instantiate(cfg.engine)
     policy = instantiate(cfg.model)
     engine.bind(policy, encoder.tokenizer)
-    teacher, loss = _teacher(cfg, credit), instantiate(cfg.loss)
-    anchor = _anchor(loss, teacher)
+    loss = instantiate(cfg.loss)
+    teacher, anchor = LiveTeacher(), None
+    if supply is not None:
+        teacher, anchor = _teacher_and_anchor(cfg, credit, loss, policy)
     module = RLSDModule(
         policy,
         teacher,
@@ -124,10 +126,6 @@ def _parts(
         evaluations=evaluations,
         anchor=anchor,
     )
-    if supply is not None:
-        teacher.bind(policy)
-        if anchor is not None and anchor is not teacher:
-            anchor.bind(policy)
     collector = RolloutCollector(
         engine,
         encoder,
@@ -160,16 +158,22 @@ def _check_teacher_can_read(cfg: DictConfig, encoder: PromptEncoder, credit: Any
         )
 
 
-def _teacher(cfg: DictConfig, credit: Any) -> Teacher:
-    """Build the teacher; a method that never asks one keeps no copy of the policy for it."""
-    return instantiate(cfg.teacher) if ever_asks_teacher(credit) else LiveTeacher()
+def _teacher_and_anchor(
+    cfg: DictConfig, credit: Any, loss: PolicyLoss, policy: Policy
+) -> tuple[Teacher, Teacher | None]:
+    """Return the teacher and the anchor of the loss's KL penalty, with their copies of the policy.
 
-
-def _anchor(loss: PolicyLoss, teacher: Teacher) -> Teacher | None:
-    """Return the frozen weights of the loss's KL penalty: the teacher itself, if it is frozen."""
+    A method that never asks a teacher keeps no copy for it; a frozen teacher is the anchor, too.
+    """
+    teacher = instantiate(cfg.teacher) if ever_asks_teacher(credit) else LiveTeacher()
+    teacher.bind(policy)
     if not loss.needs_anchor:
-        return None
-    return teacher if isinstance(teacher, FrozenTeacher) else FrozenTeacher()
+        return teacher, None
+    if isinstance(teacher, FrozenTeacher):
+        return teacher, teacher
+    anchor = FrozenTeacher()
+    anchor.bind(policy)
+    return teacher, anchor
 
 
 def _supply(

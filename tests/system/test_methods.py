@@ -157,3 +157,9 @@ def test_a_stream_has_nothing_to_refill_groups_from(rlsd, workplace):
     done = rlsd("fit", *SHORT, *stream, "rollout.refill_groups=1", "exp_manager.name=refused")
     assert done.returncode != 0
     assert "rollout.refill_groups is 1, but a stream" in done.stderr
+
+
+def test_an_evaluation_loads_no_teacher(rlsd):
+    absent = ("credit=opd", "teacher=external", "teacher.path=nowhere", "checkpoint=null")
+    done = rlsd("validate", *SMALL, *absent)
+    assert done.returncode == 0, done.stderr
