@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Callback
 
-from rlsd_lightning.callbacks.rollout_recorder import decoder, landmark_steps
+from rlsd_lightning.callbacks.rollout_recorder import landmark_steps
 from rlsd_lightning.data.images import describe_image
-from rlsd_lightning.records import Decode, TokenRecord, completion_row, token_columns
+from rlsd_lightning.records import Decode, TokenRecord, completion_row, decoder, token_columns
 from rlsd_lightning.report.heatmap import Group, StepCredit, influence, write_heatmap
 from rlsd_lightning.report.images import as_picture
 from rlsd_lightning.report.samples import verdict

@@ -19,10 +19,10 @@ from rlsd_lightning.leakage.alarms import Alarm, Alarms, append_alarms, forget_a
 from rlsd_lightning.leakage.information import probe_information
 from rlsd_lightning.leakage.phrases import appeals_to_reference, compile_phrases
 from rlsd_lightning.leakage.planted import count_planted
-from rlsd_lightning.leakage.style import compile_style, decoder, style_means
+from rlsd_lightning.leakage.style import compile_style, style_means
 from rlsd_lightning.leakage.trend import slope
 from rlsd_lightning.metrics import Mean, StepMetrics
-from rlsd_lightning.records import TokenRecord
+from rlsd_lightning.records import TokenRecord, decoder
 from rlsd_lightning.step_boundary import ends_step, save_and_stop
 from rlsd_lightning.types import Rollout
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +15,13 @@ from rlsd_lightning.records import (
     Decode,
     TokenRecord,
     completion_row,
+    decoder,
     token_columns,
     write_atomically,
 )
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
-    from transformers import PreTrainedTokenizerBase
 
 
 class RolloutRecorder(Callback):
@@ -118,11 +117,6 @@ def landmark_steps(trainer: Trainer) -> Sequence[int]:
     """The first, middle and last optimizer step of the run; the first alone while the end is unknown."""
     last = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
     return (1,) if last == float("inf") else (1, (int(last) + 1) // 2, int(last))
-
-
-def decoder(tokenizer: PreTrainedTokenizerBase) -> Decode:
-    """Return how recorded tokens are decoded: special tokens shown, no space tidied away."""
-    return partial(tokenizer.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def image_path(source: Any, dirpath: Path) -> str:

@@ -6,6 +6,7 @@ rows that JSON can hold. Nothing here touches the training.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
     from rlsd_lightning.types import Rollout
 
@@ -23,6 +25,18 @@ Decode = Callable[[Sequence[int]], str]
 
 DECIMALS = 5
 """Places kept of every number in a row: a thousandth of a percent of a probability."""
+
+
+def decoder(tokenizer: PreTrainedTokenizerBase) -> Decode:
+    """Return the tokenizer's decoding: special tokens shown, no space tidied away.
+
+    It remembers single tokens, as most come often.
+    """
+    plain: Callable[..., str] = functools.partial(
+        tokenizer.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
+    alone = functools.cache(lambda token_id: plain([token_id]))
+    return lambda token_ids: alone(token_ids[0]) if len(token_ids) == 1 else plain(token_ids)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

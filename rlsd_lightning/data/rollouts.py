@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from rlsd_lightning.data.teacher_views import contrast_prompts, teacher_prompts
 from rlsd_lightning.interfaces import CreditAssigner, RolloutEngine, Verifier, needs_of
 from rlsd_lightning.metrics import Mean
 from rlsd_lightning.prompts import PromptEncoder
-from rlsd_lightning.records import token_pieces
+from rlsd_lightning.records import decoder, token_pieces
 from rlsd_lightning.stopwatch import Stopwatch
 from rlsd_lightning.types import Completion, Problem, Prompt, Rollout, Sampling, Verdict
 from rlsd_lightning.verification import verdict_metrics, verify_batch
@@ -55,6 +54,7 @@ class RolloutCollector:
         self.verifier = verifier
         self.credit = credit
         self.needs = needs_of(credit)
+        self._decode = decoder(encoder.tokenizer) if self.needs.spans else None
         self.group_size = group_size
         self.advantages = advantages
         self.overlength = overlength or Overlength()
@@ -72,7 +72,7 @@ class RolloutCollector:
         with watch.phase("verify"):
             verdicts = self._judge(problems, completions)
         with watch.phase("encode_teacher"):
-            teachers, contrasts = self._teacher_views(problems, completions, verdicts)
+            teachers, contrasts = self._teacher_views(problems, students, completions, verdicts)
         advantages = self._advantages(verdicts)
         groups = [
             [
@@ -106,6 +106,7 @@ class RolloutCollector:
     def _teacher_views(
         self,
         problems: Sequence[Problem],
+        students: Sequence[Prompt],
         completions: list[list[Completion]],
         verdicts: list[list[Verdict]],
     ) -> tuple[list[Prompt | None], list[Prompt | None]]:
@@ -113,21 +114,17 @@ class RolloutCollector:
         nothing: list[Prompt | None] = [None] * len(problems)
         if not self.credit.needs_teacher:
             return nothing, nothing
-        view = self.needs.view
-        teachers = teacher_prompts(self.encoder, view, problems, completions, verdicts)
+        teachers = teacher_prompts(
+            self.encoder, self.needs.view, problems, students, completions, verdicts
+        )
         contrasts = contrast_prompts(self.encoder, problems) if self.needs.contrast else nothing
         return teachers, [*contrasts]
 
     def _span(self, completion: Completion) -> tuple[bool, ...] | None:
         """Say which tokens lie inside the thought, where the method asks."""
-        if not self.needs.spans:
+        if self._decode is None:
             return None
-        decode = partial(
-            self.encoder.tokenizer.decode,
-            skip_special_tokens=False,
-            clean_up_tokenization_spaces=False,
-        )
-        return tuple(span_mask(token_pieces(decode, completion.token_ids)))
+        return tuple(span_mask(token_pieces(self._decode, completion.token_ids)))
 
     def _judge(
         self, problems: Sequence[Problem], completions: list[list[Completion]]

@@ -18,6 +18,7 @@ def teacher_prompts(
     encoder: PromptEncoder,
     view: TeacherView,
     problems: Sequence[Problem],
+    students: Sequence[Prompt],
     completions: Sequence[Sequence[Completion]],
     verdicts: Sequence[Sequence[Verdict]],
 ) -> list[Prompt | None]:
@@ -27,11 +28,12 @@ def teacher_prompts(
         encoder: renders prompts.
         view: what is shown.
         problems: [P]
+        students: what the policy has read. [P]
         completions: [P][G]
         verdicts: [P][G]
     """
     if view == "student":
-        return [encoder.student(problem) for problem in problems]
+        return [*students]
     if view == "reference":
         return [encoder.teacher(problem) for problem in problems]
     shown = [

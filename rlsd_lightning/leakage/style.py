@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 
 from rlsd_lightning.metrics import Mean
 from rlsd_lightning.records import Decode, TokenRecord, token_pieces
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 def compile_style(patterns: Sequence[str]) -> list[re.Pattern[str]]:
@@ -95,12 +90,3 @@ def style_means(
         "style_credit_fraction": Mean(credit_of_style, credit_of_all),
         "style_token_fraction": Mean(num_style, num_all),
     }
-
-
-def decoder(tokenizer: PreTrainedTokenizerBase) -> Decode:
-    """Return the tokenizer's decoding, special tokens included; it remembers single tokens, as most come often."""
-    plain: Callable[..., str] = functools.partial(
-        tokenizer.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False
-    )
-    alone = functools.cache(lambda token_id: plain([token_id]))
-    return lambda token_ids: alone(token_ids[0]) if len(token_ids) == 1 else plain(token_ids)

@@ -57,18 +57,19 @@ UNJUDGED = Verdict(0.0, correct=False, valid=False)
 
 def sibling_views(encoder, *members):
     completions, verdicts = zip(*members, strict=True)
-    return teacher_prompts(encoder, "siblings", PROBLEMS[:1], [completions], [verdicts])
+    return teacher_prompts(encoder, "siblings", PROBLEMS[:1], [], [completions], [verdicts])
 
 
 def test_the_reference_view_is_the_encoders_own(encoder):
     made = encoder()
-    views = teacher_prompts(made, "reference", PROBLEMS, [], [])
+    views = teacher_prompts(made, "reference", PROBLEMS, [], [], [])
     assert [v.token_ids for v in views] == [made.teacher(p).token_ids for p in PROBLEMS]
 
 
 def test_an_external_teacher_reads_what_the_student_reads(encoder):
     made = encoder()
-    views = teacher_prompts(made, "student", PROBLEMS, [], [])
+    students = [made.student(problem) for problem in PROBLEMS]
+    views = teacher_prompts(made, "student", PROBLEMS, students, [], [])
     assert [v.token_ids for v in views] == [made.student(p).token_ids for p in PROBLEMS]
 
 

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rlsd_lightning.leakage.style import compile_style, decoder, style_mask, style_means
+from rlsd_lightning.leakage.style import compile_style, style_mask, style_means
+from rlsd_lightning.records import decoder
 from tests.helpers.rollouts import rollout, text_prompt
 
 PATTERNS = compile_style([r"[.,](?!\d)", r"\bso\b", r"</?\w+>"])
@@ -48,16 +49,6 @@ def test_shares_are_over_all_tokens_with_credit_of_all_micro_batches():
     assert float(found["style_credit_fraction"]) == pytest.approx(1 / 8)
     assert float(found["style_token_fraction"]) == pytest.approx(1 / 3)
     assert style_means([second], PATTERNS, decode) == {}
-
-
-def test_single_tokens_are_decoded_once():
-    asked = []
-    tokenizer = SimpleNamespace(decode=lambda ids, **_: asked.append(ids) or str(ids))
-    decode = decoder(tokenizer)
-    assert [decode([1]), decode([1]), decode([1, 2]), decode([1, 2])] == ["[1]"] * 2 + [
-        "[1, 2]"
-    ] * 2
-    assert asked == [[1], [1, 2], [1, 2]]
 
 
 def test_a_pattern_that_is_none_is_refused():
