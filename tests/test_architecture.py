@@ -34,6 +34,7 @@ STATIONS = (
         "data.sources",
         "data.tables",
     ),
+    ("answers",),
     ("models", "packing", "logit_blocks", "logprobs", "divergence", "rescoring", "weights"),
     ("prompts",),
     ("engines",),
@@ -182,7 +183,7 @@ PLUGINS = [path for path in python_files(*PLUGIN_ROOMS) if is_plugin(path)]
 def test_plugins_are_found():
     names = {own_name(path) for path in PLUGINS}
     assert {"callbacks.lambda_decay", "evaluators.accuracy", "verifiers.math"} <= names
-    assert "verifiers.extraction" not in names
+    assert "verifiers.numerals" not in names
 
 
 @pytest.mark.parametrize("path", PLUGINS, ids=own_name)

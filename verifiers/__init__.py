@@ -13,10 +13,10 @@ raises on it, evaluates it, or takes long over it.
 
 Shared by them:
 
-    extraction   where the answer stands in a response
     decoration   what stands round an answer and is not part of it
     numerals     numbers as people write them
     expressions  the formula that a mathematical answer comes down to
-    magnitude, deadline  what keeps `math` from hanging
     verdicts     how a verdict is worded
+
+Where an answer stands in a response, and how long reading it may take: rlsd_lightning.answers.
 """

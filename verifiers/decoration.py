@@ -2,7 +2,7 @@ r"""What people put round an answer that is not part of it: blanks, dollars, bol
 
 from __future__ import annotations
 
-from rlsd_lightning.verifiers.extraction import closing_brace
+from rlsd_lightning.answers.extraction import closing_brace
 
 _MAX_DECORATED_CHARS = 2_000
 _MARKS = ("$$", "$", "**", "`", '"')

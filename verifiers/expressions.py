@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from rlsd_lightning.answers.extraction import box_span
 from rlsd_lightning.verifiers.decoration import undecorated
-from rlsd_lightning.verifiers.extraction import box_span
 from rlsd_lightning.verifiers.numerals import split_percent
 
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)

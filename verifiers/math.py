@@ -24,11 +24,11 @@ import math_verify
 import sympy.core.cache
 import sympy.core.random
 
+from rlsd_lightning.answers.deadline import within
+from rlsd_lightning.answers.extraction import check_extraction, closing_brace, extract_answer
+from rlsd_lightning.answers.magnitude import MAX_BITS, bits_bound
 from rlsd_lightning.types import Problem, Verdict
-from rlsd_lightning.verifiers.deadline import within
 from rlsd_lightning.verifiers.expressions import Expression, read_expression
-from rlsd_lightning.verifiers.extraction import check_extraction, closing_brace, extract_answer
-from rlsd_lightning.verifiers.magnitude import MAX_BITS, bits_bound
 from rlsd_lightning.verifiers.numerals import Numeral, read_numeral
 from rlsd_lightning.verifiers.verdicts import not_judged, quoted, right_or_wrong
 
@@ -46,7 +46,7 @@ class Math:
     r"""Right if the answer is mathematically equal to the gold answer.
 
     Args:
-        sources: where answers stand; see rlsd_lightning.verifiers.extraction. The whole response is none of them by
+        sources: where answers stand; see rlsd_lightning.answers.extraction. The whole response is none of them by
             default, as some number can be found in every response.
         which: of several answer tags, the first or the last.
         max_chars: a longer formula is wrong unread.

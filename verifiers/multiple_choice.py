@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from rlsd_lightning.answers.extraction import check_extraction, extract_answer
 from rlsd_lightning.types import Problem, Verdict
 from rlsd_lightning.verifiers.decoration import undecorated
-from rlsd_lightning.verifiers.extraction import check_extraction, extract_answer
 from rlsd_lightning.verifiers.verdicts import not_judged, quoted, right_or_wrong
 
 MAX_CHARS = 2_000
@@ -110,7 +110,7 @@ class MultipleChoice:
 
     Args:
         letters: the options of a problem that lists none, as where they stand in the question's own text.
-        sources: where answers stand; see rlsd_lightning.verifiers.extraction.
+        sources: where answers stand; see rlsd_lightning.answers.extraction.
         which: of several answer tags, the first or the last.
 
     Example:

@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from rlsd_lightning.answers.extraction import check_extraction, extract_answer
 from rlsd_lightning.types import Problem, Verdict
 from rlsd_lightning.verifiers.decoration import undecorated
-from rlsd_lightning.verifiers.extraction import check_extraction, extract_answer
 from rlsd_lightning.verifiers.numerals import Numeral, read_numeral
 from rlsd_lightning.verifiers.verdicts import not_judged, right_or_wrong
 
@@ -69,7 +69,7 @@ class Numeric:
         units: what may stand beside a number; where both sides name a unit, it must be the same.
         words: compare as text, letter case aside, where the gold answer is no number. Otherwise such a problem is
             not judged.
-        sources: where answers stand; see rlsd_lightning.verifiers.extraction.
+        sources: where answers stand; see rlsd_lightning.answers.extraction.
         which: of several answer tags, the first or the last.
 
     Example:

@@ -16,9 +16,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from rlsd_lightning.answers.extraction import check_extraction, extract_answer
 from rlsd_lightning.types import Problem, Verdict
 from rlsd_lightning.verifiers.decoration import undecorated
-from rlsd_lightning.verifiers.extraction import check_extraction, extract_answer
 from rlsd_lightning.verifiers.verdicts import not_judged, quoted, right_or_wrong
 
 MAX_CHARS = 20_000
@@ -79,7 +79,7 @@ class Text:
 
     Args:
         rule: one of exact, alphanumeric, squad_em, squad_f1; see the top of this file.
-        sources: where answers stand; see rlsd_lightning.verifiers.extraction.
+        sources: where answers stand; see rlsd_lightning.answers.extraction.
         which: of several answer tags, the first or the last.
 
     Example:

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from rlsd_lightning.verifiers.deadline import DeadlinePassed, within
+from rlsd_lightning.answers.deadline import DeadlinePassed, within
 
 
 def work_for_ever():

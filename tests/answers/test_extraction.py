@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from rlsd_lightning.verifiers.extraction import (
+from rlsd_lightning.answers.extraction import (
     MAX_BOXED_CHARS,
     MAX_WHOLE_RESPONSE_CHARS,
     between_tags,

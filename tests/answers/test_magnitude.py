@@ -1,6 +1,6 @@
 import pytest
 
-from rlsd_lightning.verifiers.magnitude import MAX_BITS, bits_bound
+from rlsd_lightning.answers.magnitude import MAX_BITS, bits_bound
 
 
 @pytest.mark.parametrize(

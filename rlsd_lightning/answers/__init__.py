@@ -1,0 +1,5 @@
+"""Reading answers in the text of a model: what verifiers and evaluators share, so that no response can hang either.
+
+Where the answer stands in a response (extraction, in linear time), how large a formula's numbers may become
+(magnitude, before anything computes them), and work that may take only so long (deadline).
+"""
