@@ -24,19 +24,9 @@ _MAX_DIGITS = 9
 _SOURCE_PIXELS = 8
 _MOST_INK = 16
 _MAX_SHIFT = 1
-_LOOKALIKES = {
-    0: (6, 8),
-    1: (4, 7),
-    2: (3, 7),
-    3: (5, 8),
-    4: (1, 9),
-    5: (3, 6),
-    6: (0, 5),
-    7: (1, 9),
-    8: (3, 9),
-    9: (4, 7),
-}
-"""What each digit is easily taken for."""
+_LOOKALIKES = {0: 6, 6: 0, 1: 7, 7: 1, 2: 3, 3: 2, 4: 9, 9: 4, 5: 8, 8: 5}
+"""What each digit is taken for: one other, so that being surer of the likeliest reading mends little. With two to choose
+from, plain GRPO sharpened its readings within 30 steps, whoever gave the credit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +73,8 @@ class DigitPuzzle:
         return Solution(" ".join(steps), str(sum(readings) % MODULUS))
 
     def slip(self, reading: int, rng: random.Random) -> int:
-        """Take a digit for another one that looks like it."""
-        return rng.choice(_LOOKALIKES[reading])
+        """Take a digit for the one that looks like it."""
+        return _LOOKALIKES[reading]
 
     def render(self) -> Image.Image:
         """Draw the digits, twice as large, as an RGB image of 16 pixels a digit by 16 pixels."""
