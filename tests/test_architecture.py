@@ -35,6 +35,7 @@ STATIONS = (
         "data.tables",
     ),
     ("answers",),
+    ("scoring",),
     ("models", "packing", "logit_blocks", "logprobs", "divergence", "rescoring", "weights"),
     ("prompts",),
     ("engines",),
@@ -158,7 +159,7 @@ def test_no_yaml_names_a_plugin_by_its_short_name(path):
     )
 
 
-PLUGIN_METHODS = {"callbacks": r"on_\w+", "evaluators": "compute", "verifiers": "verify"}
+PLUGIN_METHODS = {"callbacks": r"on_\w+", "evaluators": "compute|aggregate", "verifiers": "verify"}
 """A file of a plugin room holds a plugin if a public class of it has such a method; the others are helpers."""
 
 
