@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightning
 import torch
 from torch import Tensor, nn
 
-from rlsd_lightning.data.datamodule import Evaluation
+from rlsd_lightning.data.datamodule import Evaluation, EvaluationBatch
 from rlsd_lightning.evidence import TeacherEvidence, ask_teacher, divergence_from_teacher
 from rlsd_lightning.interfaces import CreditAssigner, RolloutEngine, ScheduledCredit, needs_of
 from rlsd_lightning.loss import PolicyLoss
@@ -74,6 +74,10 @@ class RLSDModule(lightning.LightningModule):
         self.engine = engine
         self.encoder = encoder
         self.evaluations = dict(evaluations)
+        self._encoders = {
+            name: encoder if evaluation.prompt is None else encoder.showing(evaluation.prompt)
+            for name, evaluation in self.evaluations.items()
+        }
         self.metrics = nn.ModuleList(e.metric for e in self.evaluations.values())
         self._optimizer = optimizer
         self._scheduler = scheduler
@@ -228,9 +232,18 @@ class RLSDModule(lightning.LightningModule):
         # Lightning would count this step from 0; under the name "step" a number becomes the loggers' x-axis.
         self.log_dict(logged | {"step": float(self.trainer.global_step + 1)})
 
-    def respond(self, problems: list[Problem], evaluation: Evaluation) -> list[list[Completion]]:
-        """Sample responses to problems as an evaluation asks for."""
-        prompts = [self.encoder.student(problem) for problem in problems]
+    def respond(self, problems: Sequence[Problem], name: str) -> list[list[Completion]]:
+        """Sample responses to problems as an evaluation asks for.
+
+        Args:
+            problems: [P]
+            name: of the evaluation.
+
+        Returns:
+            One group per problem. [P][samples_per_problem]
+        """
+        evaluation, encoder = self.evaluations[name], self._encoders[name]
+        prompts = [encoder.student(problem) for problem in problems]
         self.engine.wake()
         responses = self.engine.generate(
             prompts, evaluation.sampling, evaluation.samples_per_problem
@@ -238,17 +251,24 @@ class RLSDModule(lightning.LightningModule):
         self.engine.sleep()
         return responses
 
+    def evaluation_name(self, dataloader_idx: int) -> str:
+        """Return the name of the evaluation whose dataloader this is."""
+        return list(self.evaluations)[dataloader_idx]
+
     def validation_step(
-        self, batch: list[Problem], batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Sample responses to a batch of problems and hand them to their evaluator."""
-        name = list(self.evaluations)[dataloader_idx]
-        evaluation = self.evaluations[name]
-        groups = self.respond(batch, evaluation)
-        asked = [problem for problem, group in zip(batch, groups, strict=True) for _ in group]
-        evaluation.metric.update(
-            asked, [completion.text for group in groups for completion in group]
-        )
+        self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> list[tuple[Problem, list[Completion]]]:
+        """Sample responses to a batch of problems, hand them to their evaluator, and return them."""
+        answered = self.predict_step(batch, batch_idx, dataloader_idx)
+        self.score(self.evaluation_name(dataloader_idx), answered)
+        return answered
+
+    def score(self, name: str, answered: Sequence[tuple[Problem, list[Completion]]]) -> None:
+        """Hand responses to the evaluator of that name."""
+        pairs = [(problem, c.text) for problem, group in answered for c in group]
+        if pairs:
+            problems, responses = zip(*pairs, strict=True)
+            self.evaluations[name].metric.update(list(problems), list(responses))
 
     def on_validation_epoch_end(self) -> None:
         """Log every number of every evaluator as val/<evaluator>/<number>."""
@@ -261,11 +281,11 @@ class RLSDModule(lightning.LightningModule):
         self._log_evaluations("test")
 
     def predict_step(
-        self, batch: list[Problem], batch_idx: int, dataloader_idx: int = 0
+        self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0
     ) -> list[tuple[Problem, list[Completion]]]:
-        """Return the responses to a batch of problems; a writer callback judges and stores them."""
-        evaluation = list(self.evaluations.values())[dataloader_idx]
-        return list(zip(batch, self.respond(batch, evaluation), strict=True))
+        """Return the responses to those problems of a batch that count; a callback judges and stores them."""
+        groups = self.respond(batch.problems, self.evaluation_name(dataloader_idx))
+        return list(zip(batch.counted, batch.of_counted(groups), strict=True))
 
     def _log_evaluations(self, stage: str) -> None:
         self.log("step", float(self.trainer.global_step), add_dataloader_idx=False)

@@ -21,6 +21,7 @@ R rows of a forward pass, S tokens of a row (padded), V vocabulary.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -105,6 +106,8 @@ class Sampling:
     """Keep the smallest set of tokens with at least this much probability; 1 keeps all."""
     top_k: int = 0
     """Keep this many most likely tokens; 0 keeps all."""
+    presence_penalty: float = 0.0
+    """Taken from the logit of every token that the completion holds already, before the temperature; 0 is none."""
     seed: int = 0
     """Together with a prompt's id and a completion's place in its group it fixes the draw."""
 
@@ -118,6 +121,8 @@ class Sampling:
             faults.append(f"top_p is {self.top_p}, needs a value in (0, 1]")
         if self.top_k < 0:
             faults.append(f"top_k is {self.top_k}, needs 0 (all tokens) or more")
+        if not math.isfinite(self.presence_penalty):
+            faults.append(f"presence_penalty is {self.presence_penalty}, needs a finite number")
         if faults:
             raise ValueError("sampling: " + "; ".join(faults) + ".")
 

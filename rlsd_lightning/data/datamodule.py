@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning
 import torch
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
 from rlsd_lightning.credit.advantages import GroupAdvantages
 from rlsd_lightning.data.loader import RolloutLoader
@@ -63,6 +63,26 @@ class Evaluation:
     """Responses drawn for each problem."""
     batch_size: int = 64
     """Problems whose responses are sampled at a time."""
+    prompt: str | None = None
+    """Jinja template of the user's turn over `problem`; None for the run's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationBatch:
+    """Problems of one rank. Every rank gets equally many, so some come once more to fill the last batch up."""
+
+    problems: tuple[Problem, ...]
+    counts: tuple[bool, ...]
+    """False = the problem is another rank's, or this rank's earlier on: sampled to stay in step, then left out."""
+
+    @property
+    def counted(self) -> list[Problem]:
+        """The problems whose responses count."""
+        return self.of_counted(self.problems)
+
+    def of_counted(self, items: Sequence[Any]) -> list[Any]:
+        """Return those items, one per problem, that belong to problems which count."""
+        return [item for item, counts in zip(items, self.counts, strict=True) if counts]
 
 
 class RolloutDataModule(lightning.LightningDataModule):
@@ -115,28 +135,55 @@ class RolloutDataModule(lightning.LightningDataModule):
     predict_dataloader = val_dataloader
 
     def transfer_batch_to_device(
-        self, batch: RolloutBatch | list[Problem], device: torch.device, dataloader_idx: int
+        self, batch: RolloutBatch | EvaluationBatch, device: torch.device, dataloader_idx: int
     ) -> Any:
         """Move rollouts to the device; problems hold no tensors and stay as they are."""
         return batch.to(device) if isinstance(batch, RolloutBatch) else batch
 
     def _problem_loader(self, evaluation: Evaluation) -> DataLoader:
         assert self.trainer is not None
-        sampler = None
-        if self.trainer.world_size > 1:
-            sampler = DistributedSampler(
-                evaluation.problems,
-                num_replicas=self.trainer.world_size,
-                rank=self.trainer.global_rank,
-                shuffle=False,
-            )
+        indices = rank_indices(
+            len(evaluation.problems), self.trainer.global_rank, self.trainer.world_size
+        )
         return DataLoader(
-            evaluation.problems,
+            _Numbered(evaluation.problems),
             batch_size=evaluation.batch_size,
-            sampler=sampler,
-            collate_fn=_as_list,
+            sampler=indices,
+            collate_fn=_as_batch,
         )
 
 
-def _as_list(problems: Sequence[Problem]) -> list[Problem]:
-    return list(problems)
+def rank_indices(num_problems: int, rank: int, world_size: int) -> list[int]:
+    """Deal problems out to ranks, equally many to each; numbers from num_problems on are fill.
+
+    A rank that sampled less than the others would leave them waiting where weights are gathered (ZeRO-3, FSDP).
+
+    Args:
+        num_problems: N.
+        rank: whose share is asked for.
+        world_size: how many ranks there are.
+
+    Example:
+        >>> [rank_indices(3, rank, world_size=2) for rank in range(2)]
+        [[0, 2], [1, 3]]
+    """
+    per_rank = -(-num_problems // world_size)
+    return list(range(rank, per_rank * world_size, world_size))
+
+
+class _Numbered(Dataset[tuple[Problem, bool]]):
+    """Problems by number, each with whether it counts; beyond the last the first ones come once more."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self._problems = problems
+
+    def __len__(self) -> int:
+        return len(self._problems)
+
+    def __getitem__(self, index: int) -> tuple[Problem, bool]:
+        return self._problems[index % len(self._problems)], index < len(self._problems)
+
+
+def _as_batch(items: Sequence[tuple[Problem, bool]]) -> EvaluationBatch:
+    problems, counts = zip(*items, strict=True)
+    return EvaluationBatch(problems=problems, counts=counts)

@@ -1,4 +1,4 @@
-"""Draws tokens from logits: temperature, top-k, top-p, banned tokens, and uniforms that belong to a completion.
+"""Draws tokens from logits: temperature, top-k, top-p, presence penalty, banned tokens, and uniforms that belong to a completion.
 
 Every completion has its own stream of uniforms, fixed by (seed, prompt id, place in the group), and a token is the
 inverse of the cumulated distribution at its uniform. So a draw does not depend on what else is in the batch.
@@ -51,23 +51,31 @@ def _stream(seed: int, prompt_id: str, place: int) -> np.random.Generator:
 
 
 def draw(
-    logits: Tensor, uniform: Tensor, sampling: Sampling, banned: Tensor | None
+    logits: Tensor,
+    uniform: Tensor,
+    sampling: Sampling,
+    banned: Tensor | None,
+    written: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw one token per row.
 
     Args:
         logits: float32 [N, V]
         uniform: in [0, 1), one per row. [N]
-        sampling: temperature (0 takes the most likely token), top_k, top_p.
+        sampling: temperature (0 takes the most likely token), top_k, top_p, presence_penalty.
         banned: ids that are never drawn. int64 [num_banned]
+        written: True = the row's completion holds the token already; needed for a presence_penalty. bool [N, V]
 
     Returns:
         Token ids [N], and their log-probabilities under the whole distribution at the temperature (1 when greedy):
-        what training computes for the same tokens, whatever top-k, top-p and bans took away. [N]
+        what training computes for the same tokens, whatever top-k, top-p, penalty and bans took away. [N]
     """
     scaled = logits / (sampling.temperature or 1.0)
     logprobs = torch.log_softmax(scaled, dim=-1)
-    allowed = logprobs if banned is None else logprobs.index_fill(-1, banned, -torch.inf)
+    liked = logprobs
+    if written is not None:
+        liked = logprobs - written * (sampling.presence_penalty / (sampling.temperature or 1.0))
+    allowed = liked if banned is None else liked.index_fill(-1, banned, -torch.inf)
     tokens = (
         allowed.argmax(-1) if sampling.temperature == 0 else _invert(allowed, uniform, sampling)
     )

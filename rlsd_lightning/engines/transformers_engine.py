@@ -147,12 +147,20 @@ def _decode(
     prompt_mask = rows.branch_ids == 0
     alive = torch.arange(len(prompts), device=device)
     finished = torch.zeros(len(prompts), group_size, dtype=torch.bool, device=device)
+    written: Tensor | None = (
+        None  # which tokens a completion holds, where that matters: bool [P * G, V]
+    )
     hidden = hidden.unsqueeze(1).expand(-1, group_size, -1)  # the first token of every branch
 
     for step in range(limit):
+        logits = policy.logits(hidden).flatten(0, 1)
+        if sampling.presence_penalty and written is None:
+            written = torch.zeros_like(logits, dtype=torch.bool)
         flat_tokens, flat_logprobs = draw(
-            policy.logits(hidden).flatten(0, 1), noise[alive, :, step].flatten(), sampling, banned
+            logits, noise[alive, :, step].flatten(), sampling, banned, written
         )
+        if written is not None:
+            written.scatter_(1, flat_tokens.unsqueeze(1), True)
         newest = flat_tokens.view(-1, group_size)
         tokens[alive, :, step] = newest
         logprobs[alive, :, step] = flat_logprobs.view(-1, group_size)
@@ -167,6 +175,8 @@ def _decode(
             cache.keep_rows(kept)
             alive, newest, finished = alive[kept], newest[kept], finished[kept]
             position, prompt_mask = position[kept], prompt_mask[kept]
+            if written is not None:
+                written = written.unflatten(0, (-1, group_size))[kept].flatten(0, 1)
         places = (position + step)[None, :, None].expand(rows.position_ids.shape[0], -1, group_size)
         seen = branch_visibility(prompt_mask, group_size, step + 1)
         hidden = policy.hidden_states(newest, places, mask_as_attention_wants(seen), [], cache)

@@ -6,6 +6,7 @@ prompt equals what the model's own processor makes of it, and a cut reference ca
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -81,6 +82,12 @@ class PromptEncoder:
         if family.image_token_id is not None:
             self._image_processor = processor.image_processor
             self._cache = ImageCache(processor.image_processor, max_cached_images)
+
+    def showing(self, student: str) -> PromptEncoder:
+        """Return an encoder of another student's turn that shares tokenizer and image cache; see PromptTemplate."""
+        other = copy.copy(self)
+        other.template = self.template.showing(student)
+        return other
 
     def student(self, problem: Problem) -> Prompt:
         """Return the student's view x; PromptTooLongError if it exceeds max_prompt_tokens."""

@@ -87,6 +87,16 @@ class PromptTemplate:
             else _compile("siblings", siblings, {"correct", "incorrect"}, set())
         )
 
+    def showing(self, student: str) -> PromptTemplate:
+        """Return a template that shows the student another turn, for an evaluation; its teacher reads nothing else.
+
+        Raises:
+            ValueError: as the constructor does.
+        """
+        return PromptTemplate(
+            student=student, teacher="{{ student }}{{ reference }}", system=self.system
+        )
+
     def student_text(self, problem: Problem) -> str:
         """Render the student's turn; IMAGE_MARK stands where the question has "<image>"."""
         return _render("student", self._student, problem, {"problem": _marked(problem)})

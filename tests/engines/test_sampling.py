@@ -1,5 +1,7 @@
 """Draws by hand, as frequencies, and as streams of their own."""
 
+import math
+
 import pytest
 import torch
 
@@ -17,10 +19,11 @@ def log_of(*probabilities):
     return torch.tensor([probabilities]).log()
 
 
-def frequencies(logits, settings, banned=None, draws=40_000):
+def frequencies(logits, settings, banned=None, written=None, draws=40_000):
     """Draw many times from one row of logits; return how often each token came."""
     uniform = uniforms(11, ["p"], group_size=1, num_tokens=draws)[0, 0]
-    tokens, _ = draw(logits.expand(draws, -1), uniform, settings, banned)
+    written = None if written is None else written.expand(draws, -1)
+    tokens, _ = draw(logits.expand(draws, -1), uniform, settings, banned, written)
     return torch.bincount(tokens, minlength=logits.shape[1]) / draws
 
 
@@ -62,6 +65,23 @@ def test_banned_tokens_are_never_drawn_and_the_others_keep_their_shares():
 def test_top_k_counts_only_tokens_that_may_be_drawn():
     found = frequencies(log_of(0.5, 0.3, 0.15, 0.05), sampling(top_k=2), banned=torch.tensor([0]))
     assert total_variation(found, [0.0, 2 / 3, 1 / 3, 0.0]) < 0.01
+
+
+def test_a_presence_penalty_is_taken_from_the_logits_of_what_is_written():
+    """At temperature 0.5 a penalty of ln 2 divides what is written by 4: (0.5^2 / 4, 0.3^2, 0.2^2) renormalised."""
+    penalised = sampling(temperature=0.5, presence_penalty=math.log(2.0))
+    written = torch.tensor([[True, False, False]])
+    found = frequencies(log_of(0.5, 0.3, 0.2), penalised, written=written)
+    weights = [0.25 / 4, 0.09, 0.04]
+    assert total_variation(found, [weight / sum(weights) for weight in weights]) < 0.01
+
+
+def test_a_greedy_draw_feels_the_penalty_and_its_logprob_does_not():
+    penalised = sampling(temperature=0, presence_penalty=1.0)
+    written = torch.tensor([[True, False, False]])
+    tokens, logprobs = draw(log_of(0.5, 0.3, 0.2), torch.zeros(1), penalised, None, written)
+    assert tokens.tolist() == [1]
+    assert logprobs.exp().tolist() == pytest.approx([0.3])
 
 
 def test_greedy_takes_the_most_likely_token_that_is_allowed():

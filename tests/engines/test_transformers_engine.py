@@ -109,6 +109,17 @@ def test_greedy_is_transformers_generate_for_a_text_model(text_policy, text_prom
     ]
 
 
+def test_with_a_large_presence_penalty_no_token_comes_twice(ending_policy, prompts, bound):
+    """Whatever rows are dropped on the way, each completion remembers what it holds itself."""
+    settings = {"max_completion_tokens": 24, "top_k": 40, "seed": 5}
+    plain = bound(ending_policy).generate(prompts, Sampling(**settings), group_size=3)
+    assert any(len(set(c.token_ids)) < len(c.token_ids) for group in plain for c in group)
+    penalised = Sampling(presence_penalty=1e4, **settings)
+    for group in bound(ending_policy).generate(prompts, penalised, group_size=3):
+        for completion in group:
+            assert len(set(completion.token_ids)) == len(completion.token_ids)
+
+
 @pytest.mark.parametrize("settings", [{}, {"top_k": 5, "top_p": 0.8}])
 @pytest.mark.parametrize("temperature", [0.7, 1.6])
 def test_logprobs_are_those_that_training_computes(policy, prompts, bound, temperature, settings):

@@ -315,3 +315,11 @@ def test_a_chat_template_that_loses_images_is_refused_at_once(family):
 def test_limits_without_meaning_are_refused(make_encoder, settings):
     with pytest.raises(ValueError, match=rf"{next(iter(settings))} is"):
         make_encoder(**settings)
+
+
+def test_an_evaluation_can_show_another_turn_with_the_same_images(make_encoder):
+    encoder = make_encoder()
+    other = encoder.showing("Please: {{ problem.prompt }}")
+    assert other.template.student_text(Problem(id="1", prompt="2+2?")) == "Please: 2+2?"
+    assert encoder.template is not other.template
+    assert encoder.tokenizer is other.tokenizer
