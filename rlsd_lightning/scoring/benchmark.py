@@ -94,6 +94,10 @@ class Benchmark(Metric):
     def aggregate(self, samples: Sequence[Sample]) -> dict[str, float]:
         """Turn samples of one extraction step, ordered by id, each once, into all the benchmark's numbers."""
 
+    def text_to_score(self, step: str, response: str) -> str:
+        """Return what an extraction step leaves of a response, in the form that the rules read."""
+        return EXTRACTIONS[step](response)
+
     def update(self, problems: list[Problem], responses: list[str]) -> None:
         """Score responses.
 
@@ -109,7 +113,7 @@ class Benchmark(Metric):
                 continue
             self._num_seen[problem.id] += 1
             for step in self.extract:
-                text = EXTRACTIONS[step](response)
+                text = self.text_to_score(step, response)
                 score = self.score(problem, text)
                 samples.append(
                     Sample(
