@@ -16,7 +16,7 @@ from torch.utils.data import Subset
 from rlsd_lightning.config import instantiate
 from rlsd_lightning.data import StreamingProblems
 from rlsd_lightning.data.canaries import Canaries
-from rlsd_lightning.data.datamodule import RolloutDataModule
+from rlsd_lightning.data.datamodule import Evaluation, RolloutDataModule
 from rlsd_lightning.data.rollouts import RolloutCollector
 from rlsd_lightning.data.supply import IndexedSupply, ProblemSupply, StreamSupply
 from rlsd_lightning.interfaces import ChecksProblems, ever_asks_teacher, needs_of
@@ -69,15 +69,29 @@ def build_evaluation(cfg: DictConfig) -> Parts:
     Raises:
         ValueError: no evaluator is configured.
     """
+    _require_evaluators(cfg)
+    _prepare(cfg)
+    encoder = _encoder(cfg)
+    parts = _parts(cfg, encoder, instantiate(cfg.credit), instantiate(cfg.verifier), supply=None)
+    return Parts(**parts, num_train_problems=None, skipped_rows=[], num_overlong=0)
+
+
+def build_evaluations(cfg: DictConfig) -> dict[str, Evaluation]:
+    """Build what `score` needs: problems and metrics, no model.
+
+    Raises:
+        ValueError: no evaluator is configured.
+    """
+    _require_evaluators(cfg)
+    return {name: instantiate(node) for name, node in cfg.evaluators.items()}
+
+
+def _require_evaluators(cfg: DictConfig) -> None:
     if not cfg.evaluators:
         raise ValueError(
             "evaluators is empty, so there is nothing to evaluate. Choose one, such as evaluators=held_out "
             "evaluators.held_out.problems.path=test.jsonl."
         )
-    _prepare(cfg)
-    encoder = _encoder(cfg)
-    parts = _parts(cfg, encoder, instantiate(cfg.credit), instantiate(cfg.verifier), supply=None)
-    return Parts(**parts, num_train_problems=None, skipped_rows=[], num_overlong=0)
 
 
 def _prepare(cfg: DictConfig) -> None:
@@ -105,7 +119,7 @@ def _parts(
     supply: ProblemSupply | None,
 ) -> dict[str, Any]:
     """Build module and datamodule around the engine, the encoder and the evaluations they share."""
-    evaluations = {name: instantiate(node) for name, node in cfg.evaluators.items()}
+    evaluations = build_evaluations(cfg) if cfg.evaluators else {}
     rollout, engine = instantiate(cfg.rollout), instantiate(cfg.engine)
     policy = instantiate(cfg.model)
     engine.bind(policy, encoder.tokenizer)

@@ -16,14 +16,15 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlsd_lightning.known_keys import unknown_key_faults
-from rlsd_lightning.rules import FIT_RULES
+from rlsd_lightning.rules import RULES
 from rlsd_lightning.spelling import did_you_mean
 from rlsd_lightning.targets import find_targets, target_faults
 
 COMMANDS = {
     "fit": "train a policy",
     "validate": "score a checkpoint on the evaluators, as training does in between",
-    "test": "score a checkpoint on the evaluators, for the record",
+    "test": "score a checkpoint on the evaluators for the record: keeps every response, resumes",
+    "score": "score responses that are there already, without a model: score evaluators=NAME responses=FILE.jsonl",
     "predict": "write a checkpoint's completions with their verdicts as JSONL",
     "export": "write a checkpoint as a Hugging Face folder",
 }
@@ -33,6 +34,7 @@ _UNUSED = {
     "fit": (),
     "validate": ("data.train",),
     "test": ("data.train",),
+    "score": ("data.train", "model"),
     "predict": ("data.train",),
     "export": ("data", "evaluators"),
 }
@@ -75,9 +77,8 @@ def validate(cfg: DictConfig, command: str) -> None:
         faults += target_faults(path, node)
     faults = [fault for fault in faults if not _is_unused(fault, command)]
     faults += unknown_key_faults(tree)
-    if command == "fit":
-        for rule in FIT_RULES:
-            faults += rule(tree)
+    for rule in RULES.get(command, ()):
+        faults += rule(tree)
     if faults:
         raise ConfigError(faults)
 

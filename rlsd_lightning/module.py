@@ -260,15 +260,10 @@ class RLSDModule(lightning.LightningModule):
     ) -> list[tuple[Problem, list[Completion]]]:
         """Sample responses to a batch of problems, hand them to their evaluator, and return them."""
         answered = self.predict_step(batch, batch_idx, dataloader_idx)
-        self.score(self.evaluation_name(dataloader_idx), answered)
+        asked = [problem for problem, group in answered for _ in group]
+        texts = [completion.text for _, group in answered for completion in group]
+        self.evaluations[self.evaluation_name(dataloader_idx)].metric.update(asked, texts)
         return answered
-
-    def score(self, name: str, answered: Sequence[tuple[Problem, list[Completion]]]) -> None:
-        """Hand responses to the evaluator of that name."""
-        pairs = [(problem, c.text) for problem, group in answered for c in group]
-        if pairs:
-            problems, responses = zip(*pairs, strict=True)
-            self.evaluations[name].metric.update(list(problems), list(responses))
 
     def on_validation_epoch_end(self) -> None:
         """Log every number of every evaluator as val/<evaluator>/<number>."""

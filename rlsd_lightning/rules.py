@@ -1,4 +1,4 @@
-"""What must hold between the groups of a configuration for training: one small function per rule.
+"""What must hold between the groups of a configuration for a command: one small function per rule.
 
 A rule yields a line per fault and says nothing about values that are missing or of the wrong type: other checks do.
 """
@@ -79,14 +79,26 @@ def loggers_are_installed(tree: Tree) -> Iterator[str]:
             )
 
 
-FIT_RULES: tuple[Callable[[Tree], Iterator[str]], ...] = (
-    enough_completions,
-    run_has_an_end,
-    problems_are_shared_out,
-    micro_batches_are_filled,
-    loggers_are_installed,
-)
-"""All of them, in the order in which faults are told."""
+def responses_are_named(tree: Tree) -> Iterator[str]:
+    """Scoring needs something to score."""
+    if _value(tree, "responses") is None:
+        yield (
+            "responses is null, so there is nothing to score. Set it to a file of responses, such as "
+            "responses=mathvision.jsonl, or to a folder with <evaluator>.jsonl."
+        )
+
+
+RULES: dict[str, tuple[Callable[[Tree], Iterator[str]], ...]] = {
+    "fit": (
+        enough_completions,
+        run_has_an_end,
+        problems_are_shared_out,
+        micro_batches_are_filled,
+        loggers_are_installed,
+    ),
+    "score": (responses_are_named,),
+}
+"""Those of each command, in the order in which faults are told."""
 
 
 def _value(tree: Tree, path: str) -> Any:

@@ -1,11 +1,12 @@
-"""Runs a command on what `build` has built: fit, validate, test, predict, export."""
+"""Runs a command on what `build` has built: fit, validate, test, score, predict, export."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ import lightning
 import torch
 from omegaconf import DictConfig
 
-from rlsd_lightning import exp_manager
-from rlsd_lightning.build import Parts, build_evaluation, build_training
+from rlsd_lightning import exp_manager, scoreboard
+from rlsd_lightning.build import Parts, build_evaluation, build_evaluations, build_training
 from rlsd_lightning.config import instantiate, validate
 from rlsd_lightning.console import quieten_libraries
+from rlsd_lightning.data.datamodule import Evaluation
 from rlsd_lightning.export import export_policy
 from rlsd_lightning.models import Policy, load_reader
 from rlsd_lightning.report import write_report
+from rlsd_lightning.responses import ResponseFolder, read_responses
+from rlsd_lightning.scoring import Benchmark
 from rlsd_lightning.summary import Summary, closing_words
 from rlsd_lightning.weights import named_weights
 
@@ -27,13 +31,16 @@ log = logging.getLogger(__name__)
 
 Metrics = dict[str, float]
 
+_WRITERS = ("prediction_writer", "response_writer")
+"""Callbacks of predict and test, which have no place in training."""
+
 
 def run(cfg: DictConfig, command: str) -> Metrics:
     """Run one command and return its metrics.
 
     Args:
         cfg: the composed configuration, conf/config.yaml.
-        command: "fit", "validate", "test", "predict" or "export".
+        command: one of COMMANDS.
     """
     validate(cfg, command)
     quieten_libraries()
@@ -48,14 +55,12 @@ def fit(cfg: DictConfig) -> Metrics:
     started = time.time()
     this = exp_manager.setup_run(cfg)
     parts = build_training(cfg)
-    training = [
-        name for name, node in cfg.callbacks.items() if node and name != "prediction_writer"
-    ]
+    training = [name for name, node in cfg.callbacks.items() if node and name not in _WRITERS]
     trainer = _trainer(cfg, training, this)
     summary = Summary(this.dir / "summary.json", is_writer=exp_manager.is_rank_zero())
     summary.write(**_facts(cfg, parts), command=sys.argv, started=started, finished=False)
     if this.resume_from is None:
-        summary.write(warm_start=_evaluate(trainer, parts, "val"), resumed_at_steps=[])
+        summary.write(warm_start=_evaluate(trainer, parts), resumed_at_steps=[])
     else:
         log.info("Going on from %s.", this.resume_from)
     trainer.fit(
@@ -64,11 +69,7 @@ def fit(cfg: DictConfig) -> Metrics:
     if trainer.global_step < trainer.max_steps:
         return {}
     trainer.save_checkpoint(this.dir / "checkpoints" / "last.ckpt")
-    final = (
-        _numbers(trainer, "val")
-        if _ended_with_validation(cfg.trainer)
-        else _evaluate(trainer, parts, "val")
-    )
+    final = _numbers(trainer) if _ended_with_validation(cfg.trainer) else _evaluate(trainer, parts)
     summary.write(final=final, seconds=time.time() - started, finished=True)
     exp_manager.mark_finished(this)
     if trainer.is_global_zero:
@@ -76,11 +77,11 @@ def fit(cfg: DictConfig) -> Metrics:
     return final
 
 
-def evaluate(cfg: DictConfig, stage: str) -> Metrics:
-    """Score the policy on every evaluation and print the numbers."""
+def evaluate(cfg: DictConfig) -> Metrics:
+    """Score the policy on every evaluation as training does in between, and print all numbers."""
     parts = build_evaluation(cfg)
     _load_into(cfg, parts)
-    metrics = _evaluate(_trainer(cfg, ["progress"]), parts, stage)
+    metrics = _evaluate(_trainer(cfg, ["progress"]), parts)
     for name, value in sorted(metrics.items()):
         print(f"{name:50s} {value:.4f}")
     return metrics
@@ -90,11 +91,68 @@ def predict(cfg: DictConfig) -> Metrics:
     """Write completions with verdicts as JSONL, one file per evaluation."""
     parts = build_evaluation(cfg)
     source = _load_into(cfg, parts)
-    cfg.paths.output = cfg.paths.output or str(source / "predictions")
+    cfg.paths.output = cfg.paths.output or str(source.folder / "predictions")
     trainer = _trainer(cfg, ["progress", "prediction_writer"])
     trainer.predict(parts.module, datamodule=parts.datamodule, return_predictions=False)
     print(f"Completions with verdicts are in {cfg.paths.output}.")
     return {}
+
+
+def test(cfg: DictConfig) -> Metrics:
+    """Score the policy for the record: keep every response, print one table, go on where an earlier test stopped."""
+    parts = build_evaluation(cfg)
+    source = _load_into(cfg, parts)
+    cfg.paths.output = cfg.paths.output or str(source.folder / "test" / source.tag)
+    folder = ResponseFolder(Path(cfg.paths.output))
+    evaluations = parts.module.evaluations
+    for name, evaluation in evaluations.items():
+        made_with = {"weights": source.weights} | scoreboard.describe(
+            evaluation, parts.module.encoder.template
+        )
+        folder.check(name, made_with, is_writer=exp_manager.is_rank_zero())
+        answered = folder.load(name, evaluation.samples_per_problem)
+        num_left_out = parts.datamodule.leave_out(name, answered)
+        if num_left_out:
+            log.info("test: %s goes on after %d problems.", name, num_left_out)
+    trainer = _trainer(cfg, ["progress", "response_writer"])
+    trainer.predict(parts.module, datamodule=parts.datamodule, return_predictions=False)
+    if not trainer.is_global_zero:
+        return {}
+    for name, evaluation in evaluations.items():
+        folder.finish(name, evaluation.samples_per_problem)
+    files = {name: folder.path(name, rank=0) for name in evaluations}
+    return _score_files(evaluations, files, folder.folder, source.weights)
+
+
+def score(cfg: DictConfig) -> Metrics:
+    """Score responses that are there already, with no model at all, and print one table."""
+    evaluations = build_evaluations(cfg)
+    place = Path(cfg.responses)
+    if place.is_dir():
+        files, folder = {name: place / f"{name}.jsonl" for name in evaluations}, place
+    elif len(evaluations) == 1:
+        files, folder = {name: place for name in evaluations}, place.parent / f"{place.stem}.scores"
+    else:
+        raise ValueError(
+            f"responses is the one file {place}, but evaluators has {', '.join(evaluations)}. Needed: a folder with "
+            "<evaluator>.jsonl for each. Give the folder, or choose one evaluator."
+        )
+    return _score_files(evaluations, files, Path(cfg.paths.output or folder), str(place))
+
+
+def _score_files(
+    evaluations: Mapping[str, Evaluation], files: Mapping[str, Path], folder: Path, source: str
+) -> Metrics:
+    """Score one file of responses per evaluation; print the table and write it beside every number and every verdict."""
+    rows = []
+    for name, evaluation in evaluations.items():
+        if isinstance(evaluation.metric, Benchmark) and evaluation.metric.audit_path is None:
+            evaluation.metric.audit_path = folder / f"{name}.audit.jsonl"
+        rows.append(scoreboard.score(name, evaluation, read_responses(files[name])))
+    scoreboard.write(rows, folder, about={"source": source})
+    print(scoreboard.as_text(rows))
+    print(f"Every number is in {folder / 'scores.json'}, the table also in {folder / 'scores.md'}.")
+    return {f"test/{row.benchmark}/{k}": v for row in rows for k, v in row.numbers.items()}
 
 
 def export(cfg: DictConfig) -> Metrics:
@@ -102,7 +160,7 @@ def export(cfg: DictConfig) -> Metrics:
     processor, _ = load_reader(cfg.model.path, cfg.model.revision)
     policy = instantiate(cfg.model)
     source = _load_checkpoint(cfg, policy)
-    folder = Path(cfg.paths.output or source / "export")
+    folder = Path(cfg.paths.output or source.folder / "export")
     export_policy(policy, processor, folder)
     print(
         f"Exported to {folder}; loaded again with transformers, its weights and vocabulary are the same."
@@ -112,8 +170,9 @@ def export(cfg: DictConfig) -> Metrics:
 
 COMMANDS: dict[str, Callable[[DictConfig], Metrics]] = {
     "fit": fit,
-    "validate": lambda cfg: evaluate(cfg, "val"),
-    "test": lambda cfg: evaluate(cfg, "test"),
+    "validate": evaluate,
+    "test": test,
+    "score": score,
     "predict": predict,
     "export": export,
 }
@@ -142,19 +201,17 @@ def _validation_times(trainer: DictConfig) -> dict[str, Any]:
     return {"val_check_interval": interval, "check_val_every_n_epoch": None}
 
 
-def _evaluate(trainer: lightning.Trainer, parts: Parts, stage: str) -> Metrics:
+def _evaluate(trainer: lightning.Trainer, parts: Parts) -> Metrics:
     """Run Lightning's own loop over all evaluations; no numbers without evaluations."""
     if not parts.datamodule.evaluations:
         return {}
-    loop = {"val": trainer.validate, "test": trainer.test}[stage]
-    loop(parts.module, datamodule=parts.datamodule, verbose=False)
-    return _numbers(trainer, stage)
+    trainer.validate(parts.module, datamodule=parts.datamodule, verbose=False)
+    return _numbers(trainer)
 
 
-def _numbers(trainer: lightning.Trainer, stage: str) -> Metrics:
+def _numbers(trainer: lightning.Trainer) -> Metrics:
     """Return the numbers of the last evaluation."""
-    prefix = f"{stage}/"
-    return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(prefix)}
+    return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
 
 
 def _ended_with_validation(trainer: DictConfig) -> bool:
@@ -173,7 +230,19 @@ def _facts(cfg: DictConfig, parts: Parts) -> dict[str, Any]:
     }
 
 
-def _load_into(cfg: DictConfig, parts: Parts) -> Path:
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the weights of an evaluation came from."""
+
+    folder: Path
+    """The run's, or where a run of this name would lie."""
+    weights: str
+    """Their name for records: the model, or the checkpoint with its step."""
+    tag: str
+    """Their name for a folder: "step_200", or the model's own."""
+
+
+def _load_into(cfg: DictConfig, parts: Parts) -> _Source:
     """Load the weights of `checkpoint` into the policy, and into the engine if it keeps its own."""
     source = _load_checkpoint(cfg, parts.module.policy)
     if not parts.module.engine.shares_policy_weights:
@@ -181,20 +250,26 @@ def _load_into(cfg: DictConfig, parts: Parts) -> Path:
     return source
 
 
-def _load_checkpoint(cfg: DictConfig, policy: Policy) -> Path:
-    """Load the weights of `checkpoint`; return the folder that belongs to it."""
+def _load_checkpoint(cfg: DictConfig, policy: Policy) -> _Source:
+    """Load the weights of `checkpoint`; say where they came from."""
     if cfg.checkpoint is None:
-        return Path(cfg.paths.runs) / cfg.exp_manager.name
+        return _Source(
+            Path(cfg.paths.runs) / cfg.exp_manager.name,
+            str(cfg.model.path),
+            Path(cfg.model.path).name,
+        )
     path = exp_manager.last_checkpoint(cfg) if cfg.checkpoint == "last" else Path(cfg.checkpoint)
     if not path.is_file():
         raise FileNotFoundError(
             f"checkpoint: {path} is not a file. Give a checkpoint that `fit` has written (runs/NAME/version_N/"
             "checkpoints/last.ckpt), or checkpoint=null for the weights of model.path."
         )
-    weights = torch.load(path, map_location="cpu", weights_only=False)["state_dict"]
+    state = torch.load(path, map_location="cpu", weights_only=False)
+    weights = state["state_dict"]
     prefix = "policy."
     policy.load_state_dict(
         {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
     )
     log.info("Weights from %s.", path)
-    return path.parent.parent
+    step = state["global_step"]
+    return _Source(path.parent.parent, f"{path} (step {step})", f"step_{step}")

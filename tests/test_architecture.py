@@ -27,6 +27,7 @@ STATIONS = (
     ),
     (
         "data",
+        "data.benchmarks",
         "data.problems",
         "data.columns",
         "data.images",
@@ -60,7 +61,9 @@ STATIONS = (
         "leakage",
         "quickstart",
         "report",
+        "responses",
         "run_folder",
+        "scoreboard",
         "summary",
     ),
     ("config", "known_keys", "overrides", "rules", "targets", "command_line", "user_errors"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import lightning
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from rlsd_lightning.credit.advantages import GroupAdvantages
 from rlsd_lightning.data.loader import RolloutLoader
@@ -107,6 +108,19 @@ class RolloutDataModule(lightning.LightningDataModule):
         self.collector = collector
         self.rollout = rollout
         self.evaluations = dict(evaluations)
+
+    def leave_out(self, name: str, answered: Collection[str]) -> int:
+        """Sample no responses to problems that have theirs already; return how many those are.
+
+        Args:
+            name: of the evaluation.
+            answered: ids of problems.
+        """
+        evaluation = self.evaluations[name]
+        kept = [i for i, p in enumerate(evaluation.problems) if p.id not in answered]
+        remaining: Any = Subset(evaluation.problems, kept)  # type: ignore[arg-type]
+        self.evaluations[name] = dataclasses.replace(evaluation, problems=remaining)
+        return len(evaluation.problems) - len(kept)
 
     def train_dataloader(self) -> RolloutLoader:
         """Return the loader that makes rollouts as it goes."""

@@ -73,6 +73,7 @@ class PromptTemplate:
                 f"prompt.max_reference_tokens is {max_reference_tokens}. Needed: 1 or more, or null for no limit. "
                 "A method without reference sets credit=grpo instead."
             )
+        self.source = student
         self.system = system
         self.reference = reference
         self.max_reference_tokens = max_reference_tokens
