@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -63,7 +63,9 @@ class CheckedRows(NamedTuple):
     """Columns that are not null in at least one readable row."""
 
 
-def check_rows(source: Source, read: RowReader, num_rows: int) -> CheckedRows:
+def check_rows(
+    source: Source, read: Callable[[Mapping[str, Any], str], Problem], num_rows: int
+) -> CheckedRows:
     """Read the first `num_rows` rows once; the second of two rows with one id is bad."""
     checked = CheckedRows(array("Q"), [], set())
     first_with: dict[str, int] = {}
@@ -84,13 +86,19 @@ def check_rows(source: Source, read: RowReader, num_rows: int) -> CheckedRows:
     return checked
 
 
-def bad_rows_message(path: str, bad: list[tuple[str, str]], num_rows: int | None = None) -> str:
+def bad_rows_message(
+    path: str,
+    bad: list[tuple[str, str]],
+    num_rows: int | None = None,
+    advice: str = "Correct them, or set on_bad_row=skip to leave such rows out and count them.",
+) -> str:
     """Write the message for rows that cannot be used: the first ten and the count.
 
     Args:
         path: of the data set.
         bad: (location, reason) of each.
         num_rows: how many were looked at, if all were.
+        advice: what to do about them.
 
     Example:
         >>> print(bad_rows_message("train.jsonl", [("train.jsonl:17", "has no answer (column 'answer')")], 20))
@@ -102,7 +110,6 @@ def bad_rows_message(path: str, bad: list[tuple[str, str]], num_rows: int | None
     lines = [f"  {location}: {reason}" for location, reason in bad[:MAX_LISTED]]
     if len(bad) > MAX_LISTED:
         lines.append(f"  ... and {len(bad) - MAX_LISTED} more")
-    advice = "Correct them, or set on_bad_row=skip to leave such rows out and count them."
     return "\n".join([f"data set {path}: {of_all} cannot be used:", *lines, advice])
 
 

@@ -1,0 +1,13 @@
+"""Published benchmarks as Problems, read from the hub or from a local copy by their published fields.
+
+One file per benchmark says what its fields mean; dataset.py opens, checks and numbers the rows, marks.py puts images
+where a question marks them. Every published field that is no part of a Problem itself is in `extra` under its own name.
+"""
+
+from rlsd_lightning.data.benchmarks.mathvision import MathVision
+from rlsd_lightning.data.benchmarks.mathvista import MathVista
+from rlsd_lightning.data.benchmarks.mmmu import MMMU
+from rlsd_lightning.data.benchmarks.wemath import WeMath
+from rlsd_lightning.data.benchmarks.zerobench import ZeroBench
+
+__all__ = ["MMMU", "MathVision", "MathVista", "WeMath", "ZeroBench"]
