@@ -67,6 +67,7 @@ def test_refusals_are_z():
     assert can_infer("I'm sorry, but without the image provided I guess A", ABCD) == "Z"
     assert can_infer("Z", ABCD) == "Z"
     assert can_infer("Z or B", ABCD) == "B"  # an option's letter goes first
+    assert can_infer("Z or A or B", ABCD) is None  # and two of them are no refusal
 
 
 def test_a_failed_call_names_no_letter_but_its_text_is_still_read():
