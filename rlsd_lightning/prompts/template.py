@@ -30,6 +30,19 @@ _environment = ImmutableSandboxedEnvironment(
 )
 
 
+def without_images(text: str) -> str:
+    """Return text without the places of its images, which then stand before the whole turn; a filter in templates.
+
+    Example:
+        >>> without_images(f"What is in {IMAGE_MARK}?")
+        'What is in ?'
+    """
+    return text.replace(IMAGE_MARK, "")
+
+
+_environment.filters["without_images"] = without_images
+
+
 class PromptTemplate:
     """Renders a problem's user turn for the student and for the teacher.
 

@@ -123,3 +123,9 @@ def test_a_column_of_the_wrong_type_is_named_with_the_row():
         ValueError, match=r"problem 'p7' \(train\.jsonl:7\): prompt\.student cannot"
     ):
         views.student_text(problem)
+
+
+def test_a_template_can_let_the_images_stand_first():
+    problem = Problem(id="1", prompt="What is <image> to <image>?", extra={"note": "<image>"})
+    views = template(student="{{ problem.prompt | without_images }} {{ problem.extra.note }}")
+    assert views.student_text(problem) == "What is  to ? <image>"
