@@ -60,7 +60,13 @@ def faults(*changes: str, command: str = "fit") -> list[str]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_sound_configuration_passes(command):
-    validate(a_config(), command)
+    needed = ["responses=mine.jsonl"] if command == "score" else []
+    validate(a_config(*needed), command)
+
+
+def test_scoring_needs_something_to_score():
+    with pytest.raises(ConfigError, match="responses is null"):
+        validate(a_config(), "score")
 
 
 def test_all_faults_come_in_one_message_one_per_line():

@@ -26,9 +26,22 @@ def answer_tag_or_box(response: str) -> str:
     return response.strip() if found is None else found
 
 
+def after_think(response: str) -> str:
+    """Return what stands after the last </think>, stripped; everything where there is none.
+
+    As Qwen3-VL's own evaluation (QwenLM/Qwen3-VL 96588727) reads its thinking models.
+
+    Example:
+        >>> after_think("<think>A or B?</think> B")
+        'B'
+    """
+    return response.rpartition("</think>")[2].strip()
+
+
 EXTRACTIONS: dict[str, Callable[[str], str]] = {
     "none": lambda response: response,
     "answer_tag_or_box": answer_tag_or_box,
+    "after_think": after_think,
 }
 
 
