@@ -244,6 +244,8 @@ def test_mmmu_subjects_are_chosen_among_rows_that_lie_together(tmp_path, rows):
     data = [rows.mmmu | {"id": id_} for id_ in ids]
     assert [p.id for p in mmmu_of(tmp_path, *data, subjects=["Art", "Math"])] == [ids[0], ids[2]]
     assert len(mmmu_of(tmp_path, *data)) == 3
+    with pytest.raises(ValueError, match=r"has no row of Music\. Needed"):
+        mmmu_of(tmp_path, *data, subjects=["Art", "Music"])
     assert len(mmmu_of(tmp_path, *data, limit=2)) == 2
 
 

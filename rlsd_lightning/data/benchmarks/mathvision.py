@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rlsd_lightning.data.benchmarks.dataset import (
-    BenchmarkDataset,
-    FieldError,
-    Row,
-    check_subjects,
-    open_published,
-    present,
-    select,
-    text_field,
-    without,
-)
+from rlsd_lightning.data.benchmarks.dataset import BenchmarkDataset
+from rlsd_lightning.data.benchmarks.fields import FieldError, Row, present, text_field, without
 from rlsd_lightning.data.benchmarks.marks import place_images
+from rlsd_lightning.data.benchmarks.opening import check_subjects, open_published, select
 
 SUBJECTS = (
     "algebra",
@@ -64,7 +56,7 @@ class MathVision(BenchmarkDataset):
         chosen = check_subjects("MathVision", subjects, SUBJECTS)
         source = open_published(path, split, ["test"], revision=revision)
         if subjects is not None:
-            source = select(source, lambda row: row.get("subject") in chosen)
+            source = select(path, source, lambda row: str(row.get("subject")), chosen)
         super().__init__(path, source, mathvision_columns, limit)
 
 

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlsd_lightning.data.benchmarks.dataset import (
-    BenchmarkDataset,
-    FieldError,
-    Row,
-    open_published,
-    present,
-    text_field,
-    without,
-)
+from rlsd_lightning.data.benchmarks.dataset import BenchmarkDataset
+from rlsd_lightning.data.benchmarks.fields import FieldError, Row, present, text_field, without
+from rlsd_lightning.data.benchmarks.opening import open_published
 
 
 class MathVista(BenchmarkDataset):

@@ -10,18 +10,10 @@ import ast
 from collections.abc import Sequence
 from typing import Any
 
-from rlsd_lightning.data.benchmarks.dataset import (
-    BenchmarkDataset,
-    FieldError,
-    Row,
-    check_subjects,
-    open_published,
-    present,
-    select,
-    text_field,
-    without,
-)
+from rlsd_lightning.data.benchmarks.dataset import BenchmarkDataset
+from rlsd_lightning.data.benchmarks.fields import FieldError, Row, present, text_field, without
 from rlsd_lightning.data.benchmarks.marks import place_images
+from rlsd_lightning.data.benchmarks.opening import check_subjects, open_published, select
 
 SUBJECTS = (
     "Accounting",
@@ -85,7 +77,7 @@ class MMMU(BenchmarkDataset):
         chosen = check_subjects("MMMU", subjects, SUBJECTS)
         source = open_published(path, split, ["validation"], revision=revision, names=chosen)
         if subjects is not None:
-            source = select(source, lambda row: subject_of(str(row.get("id"))) in chosen)
+            source = select(path, source, lambda row: subject_of(str(row.get("id"))), chosen)
         super().__init__(path, source, mmmu_columns, limit)
 
 

@@ -6,15 +6,9 @@ import re
 from string import ascii_uppercase
 from typing import Any
 
-from rlsd_lightning.data.benchmarks.dataset import (
-    BenchmarkDataset,
-    FieldError,
-    Row,
-    open_published,
-    present,
-    text_field,
-    without,
-)
+from rlsd_lightning.data.benchmarks.dataset import BenchmarkDataset
+from rlsd_lightning.data.benchmarks.fields import FieldError, Row, present, text_field, without
+from rlsd_lightning.data.benchmarks.opening import open_published
 
 
 class WeMath(BenchmarkDataset):
