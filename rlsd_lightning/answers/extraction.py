@@ -171,3 +171,30 @@ def closing_brace(text: str, opening: int, limit: int | None = None) -> int:
                 return index
         index += 1
     return -1
+
+
+def fenced_block(text: str, which: str = "last") -> str | None:
+    r"""Return what stands in a fenced code block, between a line that begins with ``` and the next one; None without.
+
+    Args:
+        text: what to look through.
+        which: of several blocks, the first or the last that closes.
+
+    Example:
+        >>> fenced_block("Here:\n```json\n{}\n```\nDone.")
+        '{}\n'
+    """
+    blocks: list[str] = []
+    inside: list[str] | None = None
+    for line in text.splitlines(keepends=True):
+        if not line.lstrip(" ").startswith("```"):
+            if inside is not None:
+                inside.append(line)
+        elif inside is None:
+            inside = []
+        else:
+            blocks.append("".join(inside))
+            inside = None
+    if not blocks:
+        return None
+    return blocks[0 if which == "first" else -1]

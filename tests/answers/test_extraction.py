@@ -8,6 +8,7 @@ from rlsd_lightning.answers.extraction import (
     between_tags,
     closing_brace,
     extract_answer,
+    fenced_block,
     last_boxed,
 )
 
@@ -89,3 +90,26 @@ def test_time_grows_no_faster_than_the_text(piece):
     start = time.perf_counter()
     extract_answer(text)
     assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        ("```\n1\n```", "1\n", "1\n"),
+        ("a\n```json\n1\n```\nb\n  ```\n2\n  ```", "1\n", "2\n"),
+        ("```\n1\n```\n```\n2", "1\n", "1\n"),  # the second never closes
+        ("```\n```", "", ""),
+        ("say ``` and\n``` no more", None, None),
+        ("no fence", None, None),
+    ],
+)
+def test_fenced_blocks(text, first, last):
+    assert fenced_block(text, "first") == first
+    assert fenced_block(text) == last
+
+
+def test_a_megabyte_of_fences_is_read_soon():
+    for piece in ("```\n", "`", "```a\nb\n"):
+        start = time.perf_counter()
+        fenced_block(piece * (1_000_000 // len(piece)))
+        assert time.perf_counter() - start < 2

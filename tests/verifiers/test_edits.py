@@ -1,0 +1,48 @@
+import random
+import time
+
+import pytest
+
+from rlsd_lightning.verifiers.edits import edit_distance
+
+
+def table_distance(one, other):
+    """Fill the whole table of edit distances."""
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        following = [i]
+        for j, b in enumerate(other, 1):
+            following.append(min(row[j] + 1, following[-1] + 1, row[j - 1] + (a != b)))
+        row = following
+    return row[-1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "distance"),
+    [
+        *(("", "", 0), ("a", "", 1), ("", "abc", 3), ("a", "b", 1), ("ab", "ba", 2)),
+        *(("kitten", "sitting", 3), ("saturday", "sunday", 3), ("a" * 70, "a" * 70 + "b", 1)),
+    ],
+)
+def test_distances_by_hand(one, other, distance):
+    assert edit_distance(one, other) == distance
+    assert edit_distance(other, one) == distance
+
+
+def test_random_texts_agree_with_the_whole_table():
+    draw = random.Random(0)
+    for _ in range(400):
+        one, other = ("".join(draw.choices("abc", k=draw.randint(0, 14))) for _ in range(2))
+        assert edit_distance(one, other) == table_distance(one, other), (one, other)
+
+
+def test_words_are_items_too():
+    assert edit_distance(["New", "York"], ["New", "Delhi"]) == 1
+
+
+def test_twenty_thousand_characters_take_a_fraction_of_a_second():
+    draw = random.Random(0)
+    one, other = ("".join(draw.choices("abcdefgh", k=20_000)) for _ in range(2))
+    start = time.process_time()
+    assert edit_distance(one, other) <= 20_000
+    assert time.process_time() - start < 2
