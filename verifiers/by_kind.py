@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 
-from rlsd_lightning.interfaces import Verifier
+from rlsd_lightning.interfaces import ChecksProblems, Verifier
 from rlsd_lightning.types import Problem, Verdict
 
 _SHOWN = 5
@@ -46,20 +46,28 @@ class ByKind:
         return verifier.verify(problem, response)
 
     def check(self, problems: Iterable[Problem]) -> None:
-        """Find out before training whether every problem has a verifier.
+        """Find out before training whether every problem has a verifier, and what that verifier says of it.
 
         Args:
             problems: all there are; read once.
 
         Raises:
-            ValueError: some have none; the message names the first few, their kinds and how many they are.
+            ValueError: some have none; the message names the first few, their kinds and how many they are. Or the
+                verifier of one finds a fault in it.
         """
-        strangers = (p for p in problems if spelt_alike(p.kind) not in self.routes)
+        strangers = (p for p in problems if not self._checked(p))
         first = list(itertools.islice(strangers, _SHOWN))
         if first:
             count = len(first) + sum(1 for _ in strangers)
             lines = "\n".join(f"  {p.place}: kind {p.kind!r}" for p in first)
             raise ValueError(f"{count} problems: {self._unknown(first[0].kind)}\n{lines}")
+
+    def _checked(self, problem: Problem) -> bool:
+        """Whether a problem has a verifier; an error if that verifier finds a fault in it."""
+        verifier = self.routes.get(spelt_alike(problem.kind))
+        if isinstance(verifier, ChecksProblems):
+            verifier.check([problem])
+        return verifier is not None
 
     def _unknown(self, kind: str) -> str:
         return (

@@ -6,10 +6,10 @@ Correctness stays apart from shaping: it is what one of the parts says, not whet
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rlsd_lightning.interfaces import Verifier
+from rlsd_lightning.interfaces import ChecksProblems, Verifier
 from rlsd_lightning.types import Problem, Verdict
 
 
@@ -56,6 +56,20 @@ class WeightedSum:
             parts={name: verdict.reward for name, verdict in verdicts.items()},
             reason="; ".join(f"{name}: {verdict.reason}" for name, verdict in verdicts.items()),
         )
+
+    def check(self, problems: Iterable[Problem]) -> None:
+        """Find out before training what the parts say of every problem.
+
+        Args:
+            problems: all there are; read once.
+
+        Raises:
+            ValueError: a part finds a fault in a problem, or in several.
+        """
+        checking = [part for part in self.verifiers.values() if isinstance(part, ChecksProblems)]
+        kept = list(problems) if checking else []
+        for part in checking:
+            part.check(kept)
 
 
 def _checked(

@@ -9,10 +9,15 @@ import pytest
 from rlsd_lightning.types import Problem, Verdict
 from rlsd_lightning.verification import check_gold
 from rlsd_lightning.verifiers.answer_format import AnswerFormat
+from rlsd_lightning.verifiers.boolean import Boolean
 from rlsd_lightning.verifiers.by_kind import ByKind
+from rlsd_lightning.verifiers.grounding import Grounding
+from rlsd_lightning.verifiers.json_schema import JsonSchema
 from rlsd_lightning.verifiers.math import Math
 from rlsd_lightning.verifiers.multiple_choice import MultipleChoice
 from rlsd_lightning.verifiers.numeric import Numeric
+from rlsd_lightning.verifiers.ocr import Ocr
+from rlsd_lightning.verifiers.regex import Regex
 from rlsd_lightning.verifiers.text import Text
 from rlsd_lightning.verifiers.weighted_sum import WeightedSum
 
@@ -20,10 +25,13 @@ VERIFIERS = {
     "math": Math(),
     "numeric": Numeric(),
     "multiple_choice": MultipleChoice(),
+    "boolean": Boolean(),
+    "ocr": Ocr(),
     "exact": Text(rule="exact"),
     "alphanumeric": Text(rule="alphanumeric"),
     "squad_em": Text(rule="squad_em"),
     "squad_f1": Text(rule="squad_f1"),
+    "grounding": Grounding(),
     "by_kind": ByKind(verifiers={"text": Text()}, kinds={"": "text"}),
     "weighted_sum": WeightedSum(
         parts={
@@ -32,7 +40,8 @@ VERIFIERS = {
         }
     ),
 }
-FORM = AnswerFormat()
+WITHOUT_GOLD = {"format": AnswerFormat(), "json_schema": JsonSchema(), "regex": Regex()}
+EXTRA = {"regex": {"pattern": "(4+)+"}, "json_schema": {"schema": {"type": "object"}}}
 NUMBERS = ["42", "-3.5", "1,000", "28%", "6.02e23", "0"]
 GOLD = {
     "math": [
@@ -46,6 +55,7 @@ GOLD = {
     ],
     "numeric": NUMBERS,
     "multiple_choice": ["B", "(C)", "a"],
+    "grounding": ['{"boxes": [0, 0, 10, 10]}', '{"time": [5, 15.5]}', "[0.1, 0.1, 0.5, 0.5]"],
 }
 WORDS = ["New York", "yes", "4", "dog"]
 
@@ -80,6 +90,11 @@ def gold_problems(name):
     return [Problem(id=f"{name}-{i}", prompt="", answer=answer) for i, answer in enumerate(answers)]
 
 
+def some_problem(name):
+    answer = {"multiple_choice": "B", "grounding": "[0, 0, 1, 1]"}.get(name, "4")
+    return Problem(id="1", prompt="", answer=answer, extra=EXTRA.get(name, {}))
+
+
 def filled(piece):
     return (piece * (SIZE // len(piece) + 1))[:SIZE]
 
@@ -110,10 +125,9 @@ def test_empty_answers_and_empty_gold_are_never_right(name):
         assert not verdict.valid
 
 
-@pytest.mark.parametrize("name", [*VERIFIERS, "format"])
+@pytest.mark.parametrize("name", [*VERIFIERS, *WITHOUT_GOLD])
 def test_a_megabyte_of_anything_is_judged_soon(name):
-    verifier = VERIFIERS.get(name, FORM)
-    problem = Problem(id="1", prompt="", answer="B" if name == "multiple_choice" else "4")
+    verifier, problem = (VERIFIERS | WITHOUT_GOLD)[name], some_problem(name)
     for piece in PIECES:
         inside = filled(piece)[: SIZE - 17]
         for response in (filled(piece), f"<answer>{inside}</answer>"):
@@ -125,10 +139,9 @@ def test_a_megabyte_of_anything_is_judged_soon(name):
             assert len(verdict.reason) < 600
 
 
-@pytest.mark.parametrize("name", [*VERIFIERS, "format"])
+@pytest.mark.parametrize("name", [*VERIFIERS, *WITHOUT_GOLD])
 def test_random_text_gets_a_finite_verdict_and_always_the_same(name):
-    verifier = VERIFIERS.get(name, FORM)
-    problem = Problem(id="1", prompt="", answer="B" if name == "multiple_choice" else "4")
+    verifier, problem = (VERIFIERS | WITHOUT_GOLD)[name], some_problem(name)
     draw = random.Random(0)
     for _ in range(150):
         answer = "".join(draw.choices(PIECES, k=draw.randint(0, 12)))
@@ -148,7 +161,7 @@ def test_the_last_answer_counts_unless_told_otherwise(name):
     assert not VERIFIERS[name].verify(problem, right + wrong).correct
 
 
-@pytest.mark.parametrize("build", [Math, Numeric, MultipleChoice, Text])
+@pytest.mark.parametrize("build", [Math, Numeric, MultipleChoice, Boolean, Ocr, Text])
 def test_first_and_sources_are_options_that_are_checked(build):
     problem = Problem(id="1", prompt="", answer="B" if build is MultipleChoice else "4")
     right, wrong = f"<answer>{problem.answer}</answer>", "<answer>something else</answer>"

@@ -3,6 +3,7 @@ import pytest
 from rlsd_lightning.types import Problem
 from rlsd_lightning.verifiers.by_kind import ByKind
 from rlsd_lightning.verifiers.numeric import Numeric
+from rlsd_lightning.verifiers.regex import Regex
 from rlsd_lightning.verifiers.text import Text
 
 VERIFIER = ByKind(
@@ -46,6 +47,14 @@ def test_a_whole_data_set_is_checked_in_one_message():
     assert "problem 'q5' (train.jsonl:5): kind 'ocr'" in str(error.value)
     assert "q6" not in str(error.value)
     VERIFIER.check(problems[:1])
+
+
+def test_the_verifiers_check_their_own_problems():
+    verifier = ByKind(verifiers={"regex": Regex()}, kinds={"regex": "regex"})
+    sound = Problem(id="1", prompt="", kind="regex", extra={"pattern": "a"})
+    verifier.check([sound])
+    with pytest.raises(ValueError, match=r"problem '2': extra\.pattern is None"):
+        verifier.check([sound, Problem(id="2", prompt="", kind="regex")])
 
 
 def test_routes_are_checked():

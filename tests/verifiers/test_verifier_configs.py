@@ -29,11 +29,16 @@ def test_every_file_says_what_it_is_and_builds_a_verifier(name):
 def test_all_that_are_promised_are_there():
     promised = {
         "answer_format",
+        "boolean",
         "by_kind",
+        "grounding",
+        "json_schema",
         "math",
         "multiple_choice",
         "numeric",
+        "ocr",
         "quickstart",
+        "regex",
         "text",
         "weighted_sum",
     }
@@ -48,8 +53,10 @@ def test_all_that_are_promised_are_there():
         ("multiple choice", "B", "(b)"),
         ("numerical", "1000", "1,000"),
         ("regression", "1000000", "1000000.1"),
-        ("boolean", "Yes", "yes."),
+        ("boolean", "Yes", "True."),
         ("binary classification", "no", "No"),
+        ("OCR", "Exit 12", "EXIT 12"),
+        ("spatial-temporal grounding", '{"time": [1, 2]}', '{"time": [1, 2.0]}'),
         ("open-ended", "a red cat", "Red cat!"),
         ("free-form", "a red cat", "Red cat!"),
     ],

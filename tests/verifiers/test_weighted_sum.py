@@ -3,6 +3,7 @@ import pytest
 from rlsd_lightning.types import Problem
 from rlsd_lightning.verifiers.answer_format import AnswerFormat
 from rlsd_lightning.verifiers.numeric import Numeric
+from rlsd_lightning.verifiers.regex import Regex
 from rlsd_lightning.verifiers.text import Text
 from rlsd_lightning.verifiers.weighted_sum import WeightedSum
 
@@ -66,6 +67,14 @@ def test_what_is_not_judged_is_not_correct_whatever_its_other_parts_say():
 def test_weights_are_checked(weights):
     with pytest.raises(ValueError, match="the weights are"):
         WeightedSum(parts=parts(*weights))
+
+
+def test_the_parts_check_the_problems():
+    regex = {"answer": {"verifier": Regex(), "weight": 0.9}, "format": parts()["format"]}
+    sound = Problem(id="1", prompt="", extra={"pattern": "a"})
+    WeightedSum(parts=regex).check(iter([sound]))
+    with pytest.raises(ValueError, match=r"problem '2': extra\.pattern is None"):
+        WeightedSum(parts=regex).check(iter([sound, Problem(id="2", prompt="")]))
 
 
 def test_parts_are_checked():
