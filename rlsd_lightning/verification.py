@@ -33,15 +33,41 @@ def verify_batch(
             a problem (a tolerance that is no number, a kind without verifier).
         RuntimeError: the verifier raised anything else, or did not return a Verdict with a finite reward.
     """
+    check_paired(problems, responses)
+    return [
+        _verify(verifier, problem, response)
+        for problem, response in zip(problems, responses, strict=True)
+    ]
+
+
+def check_paired(problems: Sequence[Problem], responses: Sequence[str]) -> None:
+    """Refuse problems and responses that do not pair up.
+
+    Args:
+        problems: one per response. [B]
+        responses: completions' texts. [B]
+
+    Raises:
+        ValueError: there are more of the ones than of the others.
+    """
     if len(problems) != len(responses):
         raise ValueError(
             f"verify_batch: got {len(problems)} problems and {len(responses)} responses, but needs one problem per "
             f"response. Repeat a problem for each of its responses."
         )
-    return [
-        _verify(verifier, problem, response)
-        for problem, response in zip(problems, responses, strict=True)
-    ]
+
+
+def gold_response(problem: Problem) -> str:
+    """Return the gold answer in the form of a response.
+
+    Args:
+        problem: whose answer.
+
+    Example:
+        >>> gold_response(Problem(id="1", prompt="2+2?", answer="4"))
+        '<thought></thought><answer>4</answer>'
+    """
+    return f"<thought></thought><answer>{problem.answer}</answer>"
 
 
 def verdict_metrics(verdicts: Sequence[Verdict]) -> dict[str, Mean]:
@@ -94,9 +120,8 @@ def check_gold(verifier: Verifier, problems: Sequence[Problem], limit: int) -> N
 
 def _gold_fault(verifier: Verifier, problem: Problem) -> str:
     """Return why a problem's own answer is not accepted; nothing if it is."""
-    response = f"<thought></thought><answer>{problem.answer}</answer>"
     try:
-        verdict = _verify(verifier, problem, response)
+        verdict = _verify(verifier, problem, gold_response(problem))
     except ValueError as error:
         return str(error.__cause__)
     return "" if verdict.correct else verdict.reason

@@ -40,7 +40,7 @@ STATIONS = (
     ("models", "packing", "logit_blocks", "logprobs", "divergence", "rescoring", "weights"),
     ("prompts",),
     ("engines",),
-    ("verification",),
+    ("verification", "verifier_server", "verifier_processes", "verifier_pool"),
     ("credit",),
     (
         "data.supply",
