@@ -20,6 +20,8 @@ Shared by them:
 
     decoration   what stands round an answer and is not part of it
     numerals     numbers as people write them
+    rouge        words, pairs and runs of words that two texts share
+    stemming     English words without their endings
     edits        how many edits lie between two texts
     expressions  the formula that a mathematical answer comes down to
     patterns     regular expressions under a time limit

@@ -57,7 +57,8 @@ class Numeric:
     """Right if the answer is one number, near enough to the gold answer.
 
     A problem's own `extra` comes before the arguments: "tolerance" ({"rel": ..., "abs": ...}), "relative_to", "unit"
-    (one or a list), and "mode": "relaxed", which allows words as `words` does.
+    (one or a list), and "mode": "relaxed", which allows words as `words` does, or "rlsd_round2", which rounds to 2
+    decimals as `rounded_to` does.
 
     Percent: 28% is 28, and it is 0.28; but 28, without the sign on either side, is not 0.28.
 
@@ -69,6 +70,8 @@ class Numeric:
         units: what may stand beside a number; where both sides name a unit, it must be the same.
         words: compare as text, letter case aside, where the gold answer is no number. Otherwise such a problem is
             not judged.
+        rounded_to: if given, numbers are right that are equal after rounding to so many decimals, whatever the
+            tolerance, and a percent sign or unit is wrong: RLSD's released code, with 2.
         sources: where answers stand; see rlsd_lightning.answers.extraction.
         which: of several answer tags, the first or the last.
 
@@ -85,6 +88,7 @@ class Numeric:
         relative_to: str = "larger",
         units: Sequence[str] = (),
         words: bool = False,
+        rounded_to: int | None = None,
         sources: Sequence[str] = ("answer", "boxed", "response"),
         which: str = "last",
     ) -> None:
@@ -96,14 +100,20 @@ class Numeric:
             raise ValueError(
                 f"Numeric: units is {units!r}, but it must be a list. Write [{units}]."
             )
+        if rounded_to is not None and (isinstance(rounded_to, bool) or rounded_to not in range(16)):
+            raise ValueError(
+                f"Numeric: rounded_to is {rounded_to!r}, but it must be a number of decimals from 0 to 15, or null. Set 2 "
+                f"for RLSD's rule."
+            )
         self.units = tuple(units)
         self.words = words
+        self.rounded_to = rounded_to
         self.sources = check_extraction("Numeric", which, sources)
         self.which = which
 
     def verify(self, problem: Problem, response: str) -> Verdict:
         """Judge `response` against the number in `problem.answer`."""
-        tolerance, units, words = self._rules(problem)
+        tolerance, units, words, decimals = self._rules(problem)
         answer = extract_answer(response, self.which, self.sources)
         if not problem.answer.strip():
             return not_judged("the gold answer is empty")
@@ -116,19 +126,21 @@ class Numeric:
             correct = undecorated(answer).lower() == undecorated(problem.answer).lower()
         else:
             got = read_numeral(answer, units)
-            correct = got is not None and _equal(got, wanted, tolerance)
+            correct = got is not None and _equal(got, wanted, tolerance, decimals)
         return right_or_wrong(correct, answer, problem.answer)
 
-    def _rules(self, problem: Problem) -> tuple[Tolerance, Sequence[str], bool]:
-        """Return tolerance, units and words for this problem."""
+    def _rules(self, problem: Problem) -> tuple[Tolerance, Sequence[str], bool, int | None]:
+        """Return tolerance, units, words and decimals for this problem."""
         extra = problem.extra
         mode, unit = extra.get("mode", ""), extra.get("unit", ())
-        if mode not in ("", "relaxed"):
+        if mode not in ("", "relaxed", "rlsd_round2"):
             raise ValueError(
-                f"{problem.place}: extra.mode is {mode!r}, but Numeric knows only relaxed. Remove it."
+                f"{problem.place}: extra.mode is {mode!r}, but Numeric knows relaxed and rlsd_round2. Remove it."
             )
         own = (unit,) if isinstance(unit, str) else tuple(unit)
-        return self._tolerance(problem), own + self.units, self.words or mode == "relaxed"
+        words = self.words or mode == "relaxed"
+        decimals = 2 if mode == "rlsd_round2" else self.rounded_to
+        return self._tolerance(problem), own + self.units, words, decimals
 
     def _tolerance(self, problem: Problem) -> Tolerance:
         given = problem.extra.get("tolerance", {})
@@ -148,7 +160,10 @@ class Numeric:
             ) from None
 
 
-def _equal(got: Numeral, wanted: Numeral, tolerance: Tolerance) -> bool:
+def _equal(got: Numeral, wanted: Numeral, tolerance: Tolerance, decimals: int | None) -> bool:
+    if decimals is not None:
+        is_plain = not any(side.percent or side.unit for side in (got, wanted))
+        return is_plain and round(got.value, decimals) == round(wanted.value, decimals)
     if got.unit and wanted.unit and got.unit != wanted.unit:
         return False
     return any(tolerance.allows(*pair) for pair in _readings(got, wanted))

@@ -1,12 +1,17 @@
-r"""Words against words, under one of four rules.
+r"""Words against words, under one of several rules.
 
     exact         the same characters, blanks around them aside
     alphanumeric  the same letters and digits, in any case ("New-York" is "new york")
     squad_em      the same words, without case, punctuation and articles (exact match of SQuAD, arXiv:1606.05250)
     squad_f1      the reward is the F1 score of the words shared; correct as under squad_em
+    rouge_1       the reward is ROUGE-1, of stemmed English words; correct if all words are the same
+    rouge_2       likewise of pairs of neighbouring words
+    rouge_l       likewise of the longest run of words, gaps allowed, that stands in both
+    rlsd_open_ended  as RLSD's released code: exact where the gold answer has at most 10 characters, else the mean of
+                     rouge_1, rouge_2 and rouge_l
 
-All but exact look through what stands round an answer: dollars, bold face, \text{}. What a rule leaves empty, on either
-side, matches nothing.
+All but exact and rlsd_open_ended look through what stands round an answer: dollars, bold face, \text{}. What a rule leaves
+empty, on either side, matches nothing.
 """
 
 from __future__ import annotations
@@ -15,14 +20,18 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rlsd_lightning.answers.extraction import check_extraction, extract_answer
 from rlsd_lightning.types import Problem, Verdict
 from rlsd_lightning.verifiers.decoration import undecorated
+from rlsd_lightning.verifiers.rouge import rouge_1, rouge_2, rouge_l, rouge_words
 from rlsd_lightning.verifiers.verdicts import not_judged, quoted, right_or_wrong
 
 MAX_CHARS = 20_000
 """A longer answer is wrong unread."""
+_SHORT_CHARS = 10
+"""RLSD's code compares shorter gold answers letter by letter."""
 _PUNCTUATION = dict.fromkeys(map(ord, string.punctuation))
 
 
@@ -63,12 +72,47 @@ def word_f1(got: Sequence[str], wanted: Sequence[str]) -> float:
     return 2 * shared / (len(got) + len(wanted)) if shared else 0.0
 
 
+def open_ended(got: str, wanted: str) -> float:
+    """Return RLSD's reward for open-ended questions.
+
+    Args:
+        got: the answer.
+        wanted: the gold answer.
+
+    Example:
+        >>> open_ended("a red cat", "a red fat cat in a hat") == (6 / 10 + 2 / 8 + 6 / 10) / 3
+        True
+        >>> open_ended("red cat", "red cats")
+        0.0
+    """
+    if len(wanted) <= _SHORT_CHARS:
+        return float(got == wanted)
+    words = rouge_words(got), rouge_words(wanted)
+    return sum(rouge(*words) for rouge in (rouge_1, rouge_2, rouge_l)) / 3
+
+
+def _stemmed_words(text: str) -> list[str]:
+    return rouge_words(undecorated(text))
+
+
 _NORMALISE: dict[str, Callable[[str], str | list[str]]] = {
     "exact": str.strip,
     "alphanumeric": letters_and_digits,
     "squad_em": squad_words,
     "squad_f1": squad_words,
+    "rouge_1": _stemmed_words,
+    "rouge_2": _stemmed_words,
+    "rouge_l": _stemmed_words,
+    "rlsd_open_ended": str.strip,
 }
+_LIKENESS: dict[str, Callable[[Any, Any], float]] = {
+    "squad_f1": word_f1,
+    "rouge_1": rouge_1,
+    "rouge_2": rouge_2,
+    "rouge_l": rouge_l,
+    "rlsd_open_ended": open_ended,
+}
+"""The rules that pay for part of an answer."""
 
 
 class Text:
@@ -78,7 +122,7 @@ class Text:
     beside `problem.answer`.
 
     Args:
-        rule: one of exact, alphanumeric, squad_em, squad_f1; see the top of this file.
+        rule: see the top of this file.
         sources: where answers stand; see rlsd_lightning.answers.extraction.
         which: of several answer tags, the first or the last.
 
@@ -116,9 +160,9 @@ class Text:
             return right_or_wrong(False, answer, problem.answer)
         got = normalise(answer)
         verdict = right_or_wrong(got in accepted, answer, problem.answer)
-        if rule != "squad_f1":
+        if rule not in _LIKENESS:
             return verdict
-        reward = max(word_f1(got, wanted) for wanted in accepted)
+        reward = max(_LIKENESS[rule](got, wanted) for wanted in accepted)
         return Verdict(reward=reward, correct=verdict.correct, reason=verdict.reason)
 
     def _rule(self, problem: Problem) -> str:

@@ -31,6 +31,8 @@ VERIFIERS = {
     "alphanumeric": Text(rule="alphanumeric"),
     "squad_em": Text(rule="squad_em"),
     "squad_f1": Text(rule="squad_f1"),
+    "rouge_l": Text(rule="rouge_l"),
+    "rlsd_open_ended": Text(rule="rlsd_open_ended"),
     "grounding": Grounding(),
     "by_kind": ByKind(verifiers={"text": Text()}, kinds={"": "text"}),
     "weighted_sum": WeightedSum(
@@ -43,6 +45,7 @@ VERIFIERS = {
 WITHOUT_GOLD = {"format": AnswerFormat(), "json_schema": JsonSchema(), "regex": Regex()}
 EXTRA = {"regex": {"pattern": "(4+)+"}, "json_schema": {"schema": {"type": "object"}}}
 NUMBERS = ["42", "-3.5", "1,000", "28%", "6.02e23", "0"]
+LITERAL = ("exact", "rlsd_open_ended")
 GOLD = {
     "math": [
         *NUMBERS,
@@ -111,7 +114,7 @@ def test_gold_answers_get_full_marks(name):
 @pytest.mark.parametrize("name", VERIFIERS)
 def test_empty_answers_and_empty_gold_are_never_right(name):
     verifier = VERIFIERS[name]
-    empty = ["", " ", "\n"] if name == "exact" else ["", " ", "\n", "$$", "\\boxed{}", "..."]
+    empty = ["", " ", "\n"] if name in LITERAL else ["", " ", "\n", "$$", "\\boxed{}", "..."]
     for answer in empty:
         problem = gold_problems(name)[0]
         verdict = verifier.verify(problem, f"<thought></thought><answer>{answer}</answer>")

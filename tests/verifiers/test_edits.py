@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from rlsd_lightning.verifiers.edits import edit_distance
+from rlsd_lightning.verifiers.edits import common_length, edit_distance
 
 
 def table_distance(one, other):
@@ -46,3 +46,21 @@ def test_twenty_thousand_characters_take_a_fraction_of_a_second():
     start = time.process_time()
     assert edit_distance(one, other) <= 20_000
     assert time.process_time() - start < 2
+
+
+def table_common_length(one, other):
+    """Fill the whole table of common lengths."""
+    row = [0] * (len(other) + 1)
+    for a in one:
+        following = [0]
+        for j, b in enumerate(other, 1):
+            following.append(row[j - 1] + 1 if a == b else max(row[j], following[-1]))
+        row = following
+    return row[-1]
+
+
+def test_common_lengths_agree_with_the_whole_table():
+    draw = random.Random(0)
+    for _ in range(400):
+        one, other = ("".join(draw.choices("abc", k=draw.randint(0, 14))) for _ in range(2))
+        assert common_length(one, other) == table_common_length(one, other), (one, other)

@@ -26,6 +26,31 @@ def test_relative_to_the_reference():
     assert judge(Numeric(rel_tol=0.05, relative_to="reference"), "100", "105").correct
 
 
+@pytest.mark.parametrize(
+    ("gold", "answer", "correct"),
+    [
+        ("3.14159", "3.14", True),
+        ("3.14", "3.15", False),
+        ("0.001", "0.004", True),
+        ("1,000", "1000.00", True),
+        ("50", "50%", False),
+        ("0.5", "50%", False),
+        ("5", "5 cm", False),
+        ("1e999", "1e999", False),
+    ],
+)
+def test_rounding_is_a_rule_of_its_own(gold, answer, correct):
+    verifier = Numeric(rounded_to=2, abs_tol=9, units=["cm"])
+    assert judge(verifier, gold, answer).correct is correct
+    assert judge(Numeric(units=["cm"]), gold, answer, mode="rlsd_round2").correct is correct
+
+
+@pytest.mark.parametrize("decimals", [-1, 16, True, 0.5, "2"])
+def test_rounding_is_checked(decimals):
+    with pytest.raises(ValueError, match="rounded_to is"):
+        Numeric(rounded_to=decimals)
+
+
 def test_a_problems_own_tolerance_comes_first():
     assert judge(Numeric(), "100", "101", tolerance={"abs": 1}).correct
     assert not judge(Numeric(abs_tol=5), "100", "101", tolerance={"abs": 0}).correct

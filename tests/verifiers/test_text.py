@@ -44,6 +44,38 @@ def test_f1_counts_a_repeated_word_as_often_as_both_have_it():
     assert squad_words("an A the") == []
 
 
+@pytest.mark.parametrize(
+    ("rule", "reward"),
+    [
+        # gold: the red fat cat jump; answer: cat jump the red dog. Five words each, four of them shared; pairs: "the
+        # red" and "cat jump" of four each; longest run with gaps: "the red" or "cat jump".
+        ("rouge_1", 4 / 5),
+        ("rouge_2", 2 / 4),
+        ("rouge_l", 2 / 5),
+        ("rlsd_open_ended", (4 / 5 + 2 / 4 + 2 / 5) / 3),
+    ],
+)
+def test_rouge_by_hand(rule, reward):
+    verdict = judge(Text(rule=rule), "The red, fat cat jumps", "cats jumping the red dog")
+    assert verdict.reward == pytest.approx(reward, abs=1e-12)
+    assert not verdict.correct
+    verdict = judge(Text(rule=rule), "The red, fat cat jumps", "The red, fat cat jumps")
+    assert (verdict.reward, verdict.correct) == (1, True)
+
+
+def test_open_ended_answers_are_exact_up_to_ten_characters():
+    rule = Text(rule="rlsd_open_ended")
+    assert judge(rule, "a red cats", "a red cat").reward == 0
+    assert (
+        judge(rule, "a red cats!", "a red cat").reward == 1
+    )  # eleven characters; the words are the same
+    assert judge(rule, "dog", "Dog").reward == 0
+
+
+def test_a_gold_answer_without_words_is_not_judged_by_rouge():
+    assert not judge(Text(rule="rouge_1"), "\u65e5\u672c", "\u65e5\u672c").valid
+
+
 def test_several_accepted_answers():
     for answer in ("NYC", "New York City", "The Big Apple"):
         assert judge(Text(), "NYC", answer, references=["New York City", "the big apple"]).correct
