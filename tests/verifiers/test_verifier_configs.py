@@ -39,6 +39,7 @@ def test_all_that_are_promised_are_there():
         "ocr",
         "quickstart",
         "regex",
+        "rlsd_official",
         "text",
         "weighted_sum",
     }
@@ -82,3 +83,51 @@ def test_the_quickstart_pays_the_last_answer_tag_and_nothing_else():
     assert verifier.verify(problem, "<answer>4</answer><answer>3</answer>").reward == 0
     assert verifier.verify(problem, "4").reward == 0
     assert verifier.verify(problem, r"\boxed{4}").reward == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "gold", "answer", "reward"),
+    [
+        ("math", "0.5", r"\frac{1}{2}", 1.0),  # 0.9 for the answer, 0.1 for the form
+        ("Mathematics", "4", "5", 0.1),
+        ("multiple choice", "B", "(b)", 1.0),
+        ("numerical", "3.14159", "3.14", 1.0),
+        ("number", "50", "50%", 0.0),
+        ("regression", "1,000", "1000", 1.0),
+        ("boolean", "Yes", "1", 1.0),
+        ("binary classification", "no", "yes", 0.0),
+        ("OCR", "Exit to the left", "exit to left", 3 / 4),
+        ("open-ended", "Dog", "dog", 0.0),
+        ("free-form", "a red cat sits", "red cats sat", (4 / 7 + 2 / 5 + 4 / 7) / 3),
+        ("video description", "a red cat sits", "a red cat sits", 1.0),
+        ("spatial grounding", '{"boxes": [0, 0, 2, 2]}', '{"boxes": [0, 0, 2, 1]}', 0.5),
+        ("temporal grounding", '{"time": [0, 4]}', '{"time": [2, 4]}', 0.5),
+        (
+            "spatial-temporal grounding",
+            '{"time": [0, 4], "boxes": {"1": [0, 0, 2, 2], "2": [0, 0, 2, 2]}}',
+            '{"time": [2, 4], "boxes": {"1": [0, 0, 2, 2]}}',
+            0.75,  # half of the time, and all of the one frame that both name
+        ),
+    ],
+)
+def test_the_papers_rewards(kind, gold, answer, reward):
+    problem = Problem(id="1", prompt="", answer=gold, kind=kind)
+    first = f"<thought></thought><answer>{answer}</answer>"
+    verifier = build("rlsd_official")
+    assert verifier.verify(problem, first).reward == pytest.approx(reward, abs=1e-12)
+    assert verifier.verify(problem, f"{first}<answer>7</answer>").reward == pytest.approx(reward)
+
+
+def test_only_mathematics_pays_for_the_form_and_needs_a_mark():
+    verifier = build("rlsd_official")
+    for kind, reward in (("math", 0.0), ("number", 1.0)):
+        problem = Problem(id="1", prompt="", answer="4", kind=kind)
+        assert verifier.verify(problem, "4").reward == reward
+    problem = Problem(id="1", prompt="", answer="4", kind="math")
+    assert verifier.verify(problem, r"So \boxed{4}").reward == 0.9
+
+
+@pytest.mark.parametrize("kind", ["", "code", "riddle"])
+def test_an_unknown_problem_type_is_no_open_ended_question(kind):
+    with pytest.raises(ValueError, match="no verifier for the kind"):
+        build("rlsd_official").verify(Problem(id="1", prompt="", answer="4", kind=kind), "4")
