@@ -15,7 +15,8 @@ from rlsd_lightning.scoring import Benchmark, Judge, Sample, Score
 from rlsd_lightning.scoring.intervals import mean, with_interval
 from rlsd_lightning.types import Problem
 
-_BRACES = re.compile(r"\{(.*?)\}")
+_BRACES = re.compile(r"\{([^}\n]*)(\}?)")
+"""An opening brace and what stands behind it up to its closing brace, or up to the line's end: never read twice."""
 
 
 def parsed_answer(text: str) -> str:
@@ -29,12 +30,8 @@ def parsed_answer(text: str) -> str:
         >>> parsed_answer(r"{\text{42}}")
         '\\text{42'
     """
-    # No pair spans lines, and before a line's last closing brace every search ends at one: linear time.
-    for line in reversed(text.lower().split("\n")):
-        found = _BRACES.findall(line[: line.rfind("}") + 1])
-        if found:
-            return found[-1]
-    return ""
+    closed = [content for content, end in _BRACES.findall(text.lower()) if end]
+    return closed[-1] if closed else ""
 
 
 def in_braces(answer: str) -> str:
@@ -173,9 +170,10 @@ class ZeroBench(Benchmark):
         )
 
     def text_to_score(self, step: str, response: str) -> str:
-        """Put an answer that the step took out of a response into braces, where the rules look for it."""
+        """Put an answer that was taken out of tags or a box into braces, where the rules look for it."""
         text = super().text_to_score(step, response)
-        return text if text.strip() == response.strip() else in_braces(text)
+        is_taken_out = step == "answer_tag_or_box" and text.strip() != response.strip()
+        return in_braces(text) if is_taken_out else text
 
     def score(self, problem: Problem, text: str) -> Score:
         """Compare what stands in braces with the gold answer; without braces the judge, if any, is asked."""

@@ -169,6 +169,20 @@ def test_a_problem_without_answer_is_refused():
         ZeroBench().update([Problem(id="1", prompt="?")], ["{}"])
 
 
+def test_only_what_was_taken_out_of_tags_or_a_box_is_put_in_braces(tmp_path):
+    problem = Problem(id="1", prompt="?", answer="42")
+    for step, response, extracted in (
+        ("answer_tag_or_box", "<answer>42</answer>", "{42}"),
+        ("answer_tag_or_box", " 42 ", "42"),
+        ("after_think", "<think>hm</think> 42", "42"),
+        ("after_think", "<think>hm</think> {42}", "{42}"),
+        ("none", " <answer>42</answer>", " <answer>42</answer>"),
+    ):
+        row = audited(tmp_path, problem, response, extract=step)
+        assert row["extracted"] == extracted
+        assert row["correct"] == (extracted == "{42}")
+
+
 HOSTILE = [
     "",
     "x" * 1_000_000,
@@ -191,9 +205,9 @@ HOSTILE = [
 @pytest.mark.parametrize("response", HOSTILE, ids=lambda text: ascii(text[:12]))
 def test_hostile_text_is_wrong_within_a_second(response, scorer):
     metric = ZeroBench(scorer=scorer, extract=["none", "answer_tag_or_box"])
-    start = time.perf_counter()
+    start = time.process_time()
     metric.update([Problem(id="1", prompt="?", answer="42")], [response])
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     found = metric.compute()
     assert found["pass@1"] == found["answer_tag_or_box/pass@1"] == 0
 
