@@ -10,7 +10,7 @@ error, so that only the grammar of numbers is left, which is read here into the 
 - \frac and \binom need their braces; a thousands comma is dropped; ":" divides; "'" means nothing
 - \log is to the base 10; e alone, \ln, |x|, \lceil, \max and \mod become names that Python's math does not know
 - no end is asked for: a closing bracket, "_", "." or one of the grammar's words ("tr", "rows") ends the number, so that
-  "5)", "1_000" and "5 triangles" are 5, 1 and 5. "60%", "60°", "60 cm" are nothing
+  "5)", "1_000" and "5 triangles" are 5, 1 and 5. "60%" and "60 cm" are nothing
 
 The tree's text is worked out, not the tree: SymPy prints -\frac{1}{2\pi} as -1*1/2*pi, which is what the scorer compares.
 Left out, as no answer looks so: \tau, \gcd, \lcm, \operatorname, determinants, inequalities (1 or 0), x=5.
@@ -24,14 +24,18 @@ import re
 
 import sympy
 
+from rlsd_lightning.answers.deadline import within
 from rlsd_lightning.evaluators.mathvision_arithmetic import NotANumber, arithmetic, factorial
 
 MAX_CHARS = 1_000
 """Longer LaTeX stands for no number."""
-MAX_DEPTH = 40
+MAX_DEPTH = 20
 """Brackets and functions within each other; deeper LaTeX stands for no number."""
 MAX_EVALUATED = 10_000
-"""SymPy works out binomials, exponentials and the degree of roots itself: of numbers up to this one, so that none takes long."""
+"""SymPy works out binomials and the degree of roots itself: of numbers up to this one, so that none takes long."""
+SHORT_CHARS = 80
+TIME_LIMIT_S = 0.5
+"""LaTeX that is not short and takes longer stands for no number."""
 _PLAIN = re.compile(r"-?[0-9]{1,15}")
 _NAMES = {
     **{name: getattr(math, name) for name in ("pi", "sqrt", "exp", "log", "floor", "gamma")},
@@ -112,8 +116,10 @@ def rounded_number(latex: str) -> int | float | None:
     if len(latex) > MAX_CHARS:
         return None
     try:
-        return round(arithmetic(str(read_latex(latex)), _NAMES), 2)
-    except (ValueError, TypeError, ArithmeticError):  # no number, or SymPy's or Python's refusal
+        if len(latex) <= SHORT_CHARS:
+            return round(arithmetic(str(read_latex(latex)), _NAMES), 2)
+        return round(within(TIME_LIMIT_S, lambda: arithmetic(str(read_latex(latex)), _NAMES)), 2)
+    except (ValueError, TypeError, ArithmeticError, TimeoutError):  # no number, or a refusal
         return None
     except RecursionError:  # a power of a power of a power ...
         return None
@@ -143,7 +149,9 @@ def added(left: sympy.Expr, right: sympy.Expr) -> sympy.Expr:
 
 def multiplied(left: sympy.Expr, right: sympy.Expr) -> sympy.Expr:
     """Return an unevaluated product; products in it are made part of it."""
-    factors = [factor for side in (left, right) for factor in (side.args if side.is_Mul else [side])]
+    factors = [
+        factor for side in (left, right) for factor in (side.args if side.is_Mul else [side])
+    ]
     return sympy.Mul(*factors, evaluate=False)
 
 
@@ -237,7 +245,7 @@ class _Reader:
         return self._call(token) if token in _CALLS else _atom(token)
 
     def _group(self, opening: str) -> sympy.Expr:
-        """Read what stands in brackets, from behind the opening one (or behind \\left)."""
+        """Read what stands in brackets, from behind the opening one or the command that sizes it."""
         bracket = self._take() if opening in _SIZED else opening
         tree = self._sum()
         if opening == "{" and self._next == r"\choose":
@@ -263,13 +271,13 @@ class _Reader:
             return self._root()
         if name == "e":
             _, exponent = self._scripts("^")
-            return sympy.exp(1 if exponent is None else _limited(exponent))
+            return _exponential(sympy.S.One if exponent is None else exponent)
         base, exponent = self._scripts()
         argument = self._argument()
         if name in _TURNABLE and exponent == -1:
             name, exponent = rf"\arc{_TURNABLE[name]}", None
         if name == r"\exp":
-            tree = sympy.exp(_limited(argument))
+            tree = _exponential(argument)
         elif name in _FUNCTIONS:
             tree = getattr(sympy, _FUNCTIONS[name])(argument, evaluate=False)
         else:
@@ -321,3 +329,8 @@ def _binomial(upper: sympy.Expr, lower: sympy.Expr) -> sympy.Expr:
     if not all(isinstance(number, int) for number in numbers):
         raise NotANumber
     return sympy.binomial(*numbers)
+
+
+def _exponential(exponent: sympy.Expr) -> sympy.Expr:
+    """Return e to a power; of e^0 and e^1 SymPy makes 1 and "E", which Python does not know."""
+    return sympy.exp(exponent, evaluate=exponent.is_Integer)

@@ -18,7 +18,18 @@ _FLAGS = (
 )
 _REMOVED = (
     *("\\text", "\\mbox"),
-    *("\\left", "\\right", "^{\\circ}", "^\\circ", "{m}^3", "m^3", "{units}", "units", "{km}", "km"),
+    *(
+        "\\left",
+        "\\right",
+        "^{\\circ}",
+        "^\\circ",
+        "{m}^3",
+        "m^3",
+        "{units}",
+        "units",
+        "{km}",
+        "km",
+    ),
 )
 """What find_math_answer drops, in this order; bmatrix becomes pmatrix between the first two and the rest."""
 _LAST_REMOVED = ("\\left", "\\right", "^{\\circ}", "^\\circ", "\\$", "$")
@@ -76,9 +87,9 @@ def tidied(answer: str) -> str:
 
     Example:
         >>> tidied(r"\dfrac{1}{2} \text{ km}"), tidied("7/3"), tidied(r"\frac12\sqrt3"), tidied(".5")
-        ('\\frac{1}{2}{km}', '\\frac{7}{3}', '\\frac{1}{2}\\sqrt{3}', '\\frac{1}{2}')
+        ('\\frac{1}{2}', '\\frac{7}{3}', '\\frac{1}{2}\\sqrt{3}', '\\frac{1}{2}')
     """
-    text = answer.replace(" ", "").replace("\\,", "").replace("∞", "\\infty")
+    text = answer.replace(" ", "").replace("\\,", "").replace("\u221e", "\\infty")
     text = text.replace("+\\infty", "\\infty").replace("\\\\", "\\").replace("\n", "")
     for removed in _REMOVED:
         text = text.replace(removed, "")
