@@ -12,6 +12,7 @@ import pytest
 from rlsd_lightning.evaluators.zerobench import (
     ZeroBench,
     all_pass,
+    is_official,
     parsed_answer,
     pass_at,
 )
@@ -231,3 +232,8 @@ def test_hostile_text_is_wrong_within_a_second(response, scorer):
 def test_the_last_pair_is_the_one_that_one_search_over_everything_finds(text):
     pairs = re.findall(r"\{(.*?)\}", text.strip().lower())
     assert parsed_answer(text) == (pairs[-1] if pairs else "")
+
+
+def test_a_gold_answer_that_grows_in_lower_case_can_never_be_right():
+    # U+0130 has two code points in lower case: the site's code compares the lengths before lowering the gold one.
+    assert not is_official(parsed_answer("{\u0130}"), "\u0130")
