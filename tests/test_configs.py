@@ -60,3 +60,12 @@ def test_the_first_line_of_every_yaml_says_what_it_is():
         lines = path.read_text(encoding="utf-8").splitlines()
         first = next(line for line in lines if not line.startswith("# @package"))
         assert first.startswith("# "), f"{path} begins with {first!r}"
+
+
+def test_rlsd_plus_is_the_rule_that_the_comparison_judged():
+    from benchmarks.claims.plan import METHODS
+
+    judged = composed("experiment=none", *FILLED, *METHODS["rlsd_plus"])
+    preset = composed("experiment=none", *FILLED, "credit=rlsd_plus")
+    assert preset.credit == judged.credit
+    assert preset.callbacks == judged.callbacks

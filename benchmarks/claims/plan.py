@@ -1,6 +1,6 @@
 """Which runs the comparison consists of: studies of sweeps, a sweep being one command over several seeds.
 
-lr         three learning rates on the long tasks, on seeds of their own: which one each method gets below
+lr         four learning rates on the long tasks, on seeds of their own: which one each method gets below
 long       GRPO against RLSD on the long tasks, each at the learning rate that `lr` found best
 main       every method of the paper's table on the short tasks, all at one learning rate
 ablation   RLSD on the drawn shapes with one setting changed
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 SHORT_TASKS = ("shapes", "digits")
 LONG_TASKS = ("shapes_long", "digits_long")
-RATES = ("2e-4", "4e-4", "8e-4")
+RATES = ("1e-4", "2e-4", "4e-4", "8e-4")
 USUAL_RATE = "4e-4"
 """That of conf/experiment/claims.yaml."""
 TUNING_SEEDS = (101,)
