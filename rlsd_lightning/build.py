@@ -28,6 +28,7 @@ from rlsd_lightning.targets import locate
 from rlsd_lightning.teacher import ExternalTeacher, FrozenTeacher, LiveTeacher, Teacher
 from rlsd_lightning.types import Problem
 from rlsd_lightning.verification import check_gold
+from rlsd_lightning.verifier_pool import VerifierPool
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,8 @@ def build_training(cfg: DictConfig) -> Parts:
     credit, verifier = instantiate(cfg.credit), instantiate(cfg.verifier)
     _check_teacher_can_read(cfg, encoder, credit)
     supply, num_problems, skipped, num_overlong = _supply(cfg, encoder, credit, verifier)
-    parts = _parts(cfg, encoder, credit, verifier, supply)
+    pool = _verifier_pool(cfg, verifier)
+    parts = _parts(cfg, encoder, credit, verifier, supply, pool)
     return Parts(
         **parts, num_train_problems=num_problems, skipped_rows=skipped, num_overlong=num_overlong
     )
@@ -111,12 +113,22 @@ def _encoder(cfg: DictConfig) -> PromptEncoder:
     )
 
 
+def _verifier_pool(cfg: DictConfig, verifier: Any) -> VerifierPool | None:
+    """Start the processes that judge, before there are weights; None where the run's own process does."""
+    if cfg.verification.workers == 0:
+        return None
+    pool = VerifierPool(**cfg.verification)
+    pool.start(verifier)
+    return pool
+
+
 def _parts(
     cfg: DictConfig,
     encoder: PromptEncoder,
     credit: Any,
     verifier: Any,
     supply: ProblemSupply | None,
+    pool: VerifierPool | None = None,
 ) -> dict[str, Any]:
     """Build module and datamodule around the engine, the encoder and the evaluations they share."""
     evaluations = build_evaluations(cfg) if cfg.evaluators else {}
@@ -148,6 +160,7 @@ def _parts(
         rollout.group_size,
         rollout.advantages,
         rollout.overlength,
+        pool,
     )
     return {
         "module": module,

@@ -148,6 +148,11 @@ class RolloutDataModule(lightning.LightningDataModule):
     test_dataloader = val_dataloader
     predict_dataloader = val_dataloader
 
+    def teardown(self, stage: str) -> None:
+        """End the processes that judge when training has ended."""
+        if stage == "fit":
+            self.collector.close()
+
     def transfer_batch_to_device(
         self, batch: RolloutBatch | EvaluationBatch, device: torch.device, dataloader_idx: int
     ) -> Any:

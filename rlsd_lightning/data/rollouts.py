@@ -19,6 +19,7 @@ from rlsd_lightning.records import decoder, token_pieces
 from rlsd_lightning.stopwatch import Stopwatch
 from rlsd_lightning.types import Completion, Problem, Prompt, Rollout, Sampling, Verdict
 from rlsd_lightning.verification import verdict_metrics, verify_batch
+from rlsd_lightning.verifier_pool import VerifierPool
 
 
 class RolloutCollector:
@@ -32,6 +33,7 @@ class RolloutCollector:
         group_size: G, completions per problem.
         advantages: from the rewards of groups.
         overlength: what becomes of completions at the limit.
+        pool: processes that judge; None where this one does. The collector's own from now on.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class RolloutCollector:
         group_size: int,
         advantages: Callable[..., Tensor] = group_advantages,
         overlength: Overlength | None = None,
+        pool: VerifierPool | None = None,
     ) -> None:
         if group_size < 2:
             raise ValueError(
@@ -58,6 +61,7 @@ class RolloutCollector:
         self.group_size = group_size
         self.advantages = advantages
         self.overlength = overlength or Overlength()
+        self.pool = pool
 
     def collect(
         self, problems: Sequence[Problem], sampling: Sampling
@@ -101,7 +105,13 @@ class RolloutCollector:
                 strict=True,
             )
         ]
-        return groups, watch.read() | rollout_metrics(groups)
+        judging = self.pool.read_metrics() if self.pool is not None else {}
+        return groups, watch.read() | rollout_metrics(groups) | judging
+
+    def close(self) -> None:
+        """End the processes that judge; another step would start them again."""
+        if self.pool is not None:
+            self.pool.close()
 
     def _teacher_views(
         self,
@@ -131,7 +141,8 @@ class RolloutCollector:
     ) -> list[list[Verdict]]:
         asked = [problem for problem in problems for _ in range(self.group_size)]
         responses = [completion.text for group in completions for completion in group]
-        verdicts = verify_batch(self.verifier, asked, responses)
+        judge = verify_batch if self.pool is None else self.pool.verify_batch
+        verdicts = judge(self.verifier, asked, responses)
         flat = [completion for group in completions for completion in group]
         verdicts = [self.overlength.penalised(v, c) for v, c in zip(verdicts, flat, strict=True)]
         size = self.group_size

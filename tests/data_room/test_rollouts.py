@@ -3,7 +3,9 @@
 import pytest
 
 from rlsd_lightning.data.rollouts import RolloutCollector, rollout_metrics
+from rlsd_lightning.metrics import Mean
 from rlsd_lightning.types import Problem, Sampling
+from rlsd_lightning.verification import verify_batch
 from tests.helpers.fakes import FixedCredit, PlainEncoder, ScriptedEngine, ScriptedVerifier
 from tests.helpers.rollouts import rollout, text_prompt
 
@@ -21,10 +23,15 @@ def by_answer(problem, response):
     return None if "9" in response else float(response == problem.answer)
 
 
-def collector(script=SCRIPT, judge=by_answer, needs_teacher=True, group_size=4):
+def collector(script=SCRIPT, judge=by_answer, needs_teacher=True, group_size=4, pool=None):
     engine = ScriptedEngine(lambda prompt_id, place, seed: script[prompt_id][place])
     return RolloutCollector(
-        engine, PlainEncoder(), ScriptedVerifier(judge), FixedCredit(needs_teacher), group_size
+        engine,
+        PlainEncoder(),
+        ScriptedVerifier(judge),
+        FixedCredit(needs_teacher),
+        group_size,
+        pool=pool,
     )
 
 
@@ -127,3 +134,36 @@ def test_a_verifier_that_raises_stops_the_run():
 
     with pytest.raises(RuntimeError, match="oops"):
         collector(judge=broken).collect(PROBLEMS, SAMPLING)
+
+
+class NotedPool:
+    """Judges in this process and notes what it was asked."""
+
+    def __init__(self):
+        self.asked, self.closed = [], False
+
+    def verify_batch(self, verifier, problems, responses):
+        self.asked += [
+            (problem.id, response) for problem, response in zip(problems, responses, strict=True)
+        ]
+        return verify_batch(verifier, problems, responses)
+
+    def read_metrics(self):
+        return {"verify/timeouts": Mean(len(self.asked), 1)}
+
+    def close(self):
+        self.closed = True
+
+
+def test_a_pool_judges_instead_of_this_process_and_its_counts_join_the_metrics():
+    pool = NotedPool()
+    wanted, _ = collector().collect(PROBLEMS, SAMPLING)
+    pooled = collector(pool=pool)
+    groups, metrics = pooled.collect(PROBLEMS, SAMPLING)
+    assert [problem for problem, _ in pool.asked] == ["a"] * 4 + ["b"] * 4
+    assert [[r.verdict for r in group] for group in groups] == [
+        [r.verdict for r in group] for group in wanted
+    ]
+    assert float(metrics["verify/timeouts"]) == 8
+    pooled.close()
+    assert pool.closed
