@@ -33,7 +33,7 @@ def edit_distance(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
     rises, falls, distance = every, 0, len(one)
     for item in other:
         equal = places.get(item, 0)
-        diagonal = (((equal & rises) + rises) ^ rises) | equal | falls
+        diagonal = (((equal & rises) + rises) ^ rises) | equal
         right_up = (falls | (every & ~(diagonal | rises))) & every
         right_down = rises & diagonal
         distance += bool(right_up & last) - bool(right_down & last)

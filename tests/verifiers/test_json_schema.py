@@ -112,6 +112,10 @@ def test_patterns_keep_their_meaning():
             {"patternProperties": {BOMB: {}}, "additionalProperties": False},
             json.dumps({"a" * 60: 1}),
         ),
+        (
+            {"additionalProperties": False, "patternProperties": {BOMB: {}}},
+            json.dumps({"a" * 60: 1}),
+        ),
         ({"uniqueItems": True}, json.dumps([{"a": i} if i % 2 else i for i in range(17_000)])),
         ({"$ref": "#"}, "1"),
     ],
@@ -145,6 +149,11 @@ def test_nothing_is_fetched(reference):
     assert "leads nowhere" in verdict.reason
     with pytest.raises(ValueError, match=r"problem 'q7' \(train.jsonl:7\): extra.schema refers to"):
         JsonSchema().check([problem({"items": {"$ref": reference}})])
+
+
+def test_no_file_is_read(tmp_path):
+    (tmp_path / "schema.json").write_text("{}", encoding="utf-8")
+    assert not judge({"$ref": (tmp_path / "schema.json").as_uri()}, "1").valid
 
 
 def test_references_within_the_schema_and_to_the_drafts_are_fine():

@@ -10,6 +10,7 @@ from rlsd_lightning.verifiers.strict_json import MAX_CHARS, MAX_NESTING, read_js
     [
         *((" 1 ", 1), ("-0.5e3", -500.0), ("null", None), ('"\\u00e1"', "\u00e1"), ("[]", [])),
         ('{"a": {"a": [1, true]}}', {"a": {"a": [1, True]}}),
+        ('"' + "[" * 99 + '"', "[" * 99),
         ('["[[[", "\\"[["]', ["[[[", '"[[']),
     ],
 )
