@@ -102,9 +102,9 @@ class VerifierPool:
         """
         check_paired(problems, responses)
         keys = [(*_identity(p), response) for p, response in zip(problems, responses, strict=True)]
-        tasks: dict[_Key, Task] = {}
-        for key, problem, response in zip(keys, problems, responses, strict=True):
-            tasks.setdefault(key, (problem, response))
+        tasks: dict[_Key, Task] = dict(
+            zip(keys, zip(problems, responses, strict=True), strict=True)
+        )
         with self._lock:
             self._load(verifier)
             outcomes = self._judge(tasks, Counter(keys))

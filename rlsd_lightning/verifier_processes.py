@@ -150,10 +150,7 @@ class VerifierProcesses:
                 while self._done:
                     yield self._done.popleft()
         finally:
-            abandoned = self._busy()
-            for worker in abandoned:
-                worker.task = None
-            self._retire(abandoned)
+            self._abandon(self._busy())
 
     def close(self) -> None:
         """End all processes and wait until they are gone."""
@@ -330,6 +327,12 @@ class VerifierProcesses:
                 worker.ending = "retired"
                 self._order("kill", worker.number)
 
+    def _abandon(self, workers: Sequence[_Worker]) -> None:
+        """Kill workers whose tasks no longer matter."""
+        for worker in workers:
+            worker.task = None
+        self._retire(workers)
+
     def _read(self, worker: _Worker) -> None:
         """Take what a worker has sent; it sends one line per task."""
         while len(worker.received) <= _MAX_ANSWER_BYTES:
@@ -380,8 +383,9 @@ class VerifierProcesses:
             return
         self._done.append((index, outcome))
         if outcome.kind == "error":
-            self._waiting = deque(i for i in self._waiting if i < index)
+            self._waiting.clear()  # all that waits comes after it
             self._again = deque(i for i in self._again if i < index)
+            self._abandon([w for w in self._busy() if w.task is not None and w.task > index])
 
 
 def _failure(answer: dict[str, Any], memory_mb: int) -> Outcome:

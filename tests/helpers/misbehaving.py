@@ -106,6 +106,11 @@ def complain(text):
     raise ValueError(text)
 
 
+def complain_late(text):
+    time.sleep(0.5)
+    complain(text)
+
+
 def break_down(text):
     raise ZeroDivisionError(text)
 
@@ -152,6 +157,7 @@ ACTS = {
     "fail_first": fail_first,
     "raise_first": raise_first,
     "complain": complain,
+    "complain_late": complain_late,
     "break_down": break_down,
     "quit_python": quit_python,
     "shout": shout,
