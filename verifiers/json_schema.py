@@ -168,6 +168,8 @@ def _compiled(text: str, draft: str) -> Validator:
     schema = read_json(text)
     if not isinstance(schema, Mapping | bool):
         raise ValueError("it must be an object, true or false")
+    if isinstance(schema, Mapping) and not isinstance(schema.get("$schema", ""), str):
+        raise ValueError(f"its $schema is {schema['$schema']!r}, but it must be a text")
     kind = jsonschema.validators.validator_for(schema, default=_DRAFTS[draft])
     try:
         kind.check_schema(schema, format_checker=jsonschema.FormatChecker(formats=()))

@@ -171,7 +171,17 @@ def test_references_within_the_schema_and_to_the_drafts_are_fine():
 
 
 @pytest.mark.parametrize(
-    "schema", [None, 3, [], "{", {"type": "text"}, {"pattern": "(a"}, {"minimum": float("nan")}]
+    "schema",
+    [
+        None,
+        3,
+        [],
+        "{",
+        {"type": "text"},
+        {"pattern": "(a"},
+        {"minimum": float("nan")},
+        {"$schema": 5},
+    ],
 )
 def test_a_fault_in_the_problem_names_problem_and_place(schema):
     with pytest.raises(ValueError, match=r"problem 'q7' \(train.jsonl:7\): extra\.schema"):
