@@ -305,6 +305,14 @@ def test_too_long_an_answer_of_a_worker_is_not_listened_to(pool):
     assert verdict.reason.startswith("judging it ended its process")
 
 
+def test_what_is_no_answer_ends_its_worker():
+    with new_pool(timeout_s=600) as pool:
+        verdicts = judge(pool, ["forge not JSON", "4", 'forge {"status": "ready"}\nand more'])
+    assert verdicts[0] == Verdict(0.0, False, reason="judging it ended its process (signal 9)")
+    assert verdicts[1].correct
+    assert verdicts[2] == verdicts[0]
+
+
 def test_workers_print_nowhere(capfd):
     with new_pool(workers=1) as pool:  # started here, so that it inherits what is captured
         [verdict] = judge(pool, ["shout"])

@@ -1,5 +1,6 @@
 """A verifier that does to its process what a response asks for: what hostile responses do to real ones."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -130,6 +131,15 @@ def say_much(count):
     return Verdict(0.0, False, reason="x" * int(count))
 
 
+def forge(text):
+    """Send the trainer what is no answer, as a response that took its process over could."""
+    for descriptor in range(3, 64):
+        if Path(f"/proc/self/fd/{descriptor}").exists():
+            with contextlib.suppress(OSError):
+                os.write(descriptor, text.encode() + b"\n")
+    hang("")
+
+
 def count_in(path):
     """Note in a file that this was judged."""
     with Path(path).open("a") as file:
@@ -161,6 +171,7 @@ ACTS = {
     "break_down": break_down,
     "quit_python": quit_python,
     "shout": shout,
+    "forge": forge,
     "say_much": say_much,
     "count_in": count_in,
     "show_pid": show_pid,
