@@ -9,6 +9,7 @@ it. No two responses are equal, so no cache can answer for all.
 
     seconds      of update (in batches of 64) and compute.
     responses/s  of both extraction steps together: each response is scored twice.
+    right        the share of right answers that the rules found, without and with extraction; half of them are right.
     growth       resident memory at the end over that after a tenth of the responses: what a longer test would add.
 """
 
@@ -144,11 +145,12 @@ def measure(name: str, num_responses: int) -> dict[str, float]:
     started = time.perf_counter()
     numbers_found = metric.compute()
     seconds += time.perf_counter() - started
+    shown = "accuracy/S1" if name == "wemath" else metric.headline  # its score is over 525 problems
     return {
         "seconds": seconds,
         "growth": late - (early or late),
-        "score": numbers_found[metric.headline],
-        "extracted": numbers_found[f"{_STEPS[1]}/{metric.headline}"],
+        "right": numbers_found[shown],
+        "right_extracted": numbers_found[f"{_STEPS[1]}/{shown}"],
     }
 
 
@@ -182,12 +184,12 @@ def main() -> None:
                 f"{found['seconds']:.1f}",
                 f"{speed:,.0f}",
                 f"{found['growth'] / 2**20:.1f} MiB",
-                f"{found['score']:.3f}",
-                f"{found['extracted']:.3f}",
+                f"{found['right']:.3f}",
+                f"{found['right_extracted']:.3f}",
             ]
         )
     header = ["benchmark", "responses", "seconds", "responses/s", "growth"]
-    print(table([*header, "headline", "after extraction"], rows))
+    print(table([*header, "right", "after extraction"], rows))
 
 
 def _batches(count: int) -> Iterator[range]:

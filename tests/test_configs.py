@@ -36,6 +36,7 @@ def fill(option: str) -> list[str]:
         "model=pretrained": ["model.path=some/model"],
         "data=problems": ["data.train.path=train.jsonl"],
         "teacher=external": ["teacher.path=other/model"],
+        "callbacks=keep_best": ["callbacks.keep_best.monitor=val/held_out/accuracy"],
         "evaluators=held_out": ["evaluators.held_out.problems.path=test.jsonl"],
     }
     return needed.get(option, [])

@@ -1,9 +1,11 @@
 """A workplace as a user has one: a task, an untrained model, a plugin of the user's own, small settings."""
 
+import json
 from itertools import islice
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from rlsd_lightning.quickstart.dataset import write_dataset
 from rlsd_lightning.quickstart.shapes import Shapes, draw_puzzles
@@ -70,6 +72,24 @@ def make_workplace(folder: Path) -> None:
     (folder / "my_conf" / "verifier" / "spread.yaml").write_text(
         "_target_: my_plugins.SpreadVerifier\n"
     )
+
+
+def write_wemath(folder: Path) -> None:
+    """A local copy of We-Math with one problem of two steps; the hub is out of reach here."""
+    folder.mkdir(exist_ok=True)
+    Image.new("RGB", (32, 32)).save(folder / "1.png")
+    keys = ("2steps_1", "2steps_2", "2steps_multi")
+    row = {
+        "ID": "2steps_1",
+        "knowledge concept": "Up-Down Position",
+        "question": "Which?",
+        "option": "A. 1; B. 2; C. No correct answer",
+        "answer": "B",
+        "image_path": "1.png",
+        "question number": 1,
+    }
+    lines = [json.dumps(row | {"key": key}) + "\n" for key in keys]
+    (folder / "testmini.jsonl").write_text("".join(lines))
 
 
 def checkpoint(workplace: Path, runs: str) -> dict:

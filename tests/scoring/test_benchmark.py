@@ -8,6 +8,7 @@ from rlsd_lightning.scoring import Benchmark, Score
 from rlsd_lightning.scoring.intervals import mean_interval, with_interval
 from rlsd_lightning.scoring.samples import encode
 from rlsd_lightning.types import Problem
+from tests.helpers.ranks import run_ranks
 
 
 class Same(Benchmark):
@@ -51,6 +52,24 @@ def test_ranks_that_share_a_question_count_it_once():
     here.distributed_available_fn = lambda: True
     assert here.compute()["num_responses"] == 3
     assert here.compute()["accuracy"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("cut", [2, 4])
+def test_two_processes_compute_what_one_does(cut):
+    """Of four questions: two each and one of them twice, or all on one rank and none on the other."""
+    pairs = [("1", "B"), ("2", "C"), ("3", "B"), ("4", "C")]
+
+    def of_rank(rank):
+        share = pairs[:cut] if rank == 0 else pairs[cut:]
+        repeated = [pairs[0]] if rank == 1 and cut == 2 else []
+        metric = Same(extract=["none", "answer_tag_or_box"])
+        given = share + repeated
+        if given:
+            metric.update([problem(name) for name, _ in given], [text for _, text in given])
+        return metric.compute()
+
+    alone = metric_after(pairs, extract=["none", "answer_tag_or_box"]).compute()
+    assert run_ranks(of_rank, world_size=2) == [alone, alone]
 
 
 def test_a_rank_without_questions_gathers_like_the_others():

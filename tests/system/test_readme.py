@@ -6,9 +6,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from tests.helpers.workplace import SMALL
+from tests.helpers.workplace import SMALL, write_wemath
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -75,24 +74,6 @@ def test_the_command_does_what_the_readme_says(command, workplace, rlsd, straigh
     check = CHECKS.get(words[0])
     if check and "--help" not in words and "--cfg" not in words:
         check(done.stdout, workplace)
-
-
-def write_wemath(folder: Path) -> None:
-    """A local copy of We-Math with one problem of two steps; the hub is out of reach here."""
-    folder.mkdir(exist_ok=True)
-    Image.new("RGB", (32, 32)).save(folder / "1.png")
-    keys = ("2steps_1", "2steps_2", "2steps_multi")
-    row = {
-        "ID": "2steps_1",
-        "knowledge concept": "Up-Down Position",
-        "question": "Which?",
-        "option": "A. 1; B. 2; C. No correct answer",
-        "answer": "B",
-        "image_path": "1.png",
-        "question number": 1,
-    }
-    lines = [json.dumps(row | {"key": key}) + "\n" for key in keys]
-    (folder / "testmini.jsonl").write_text("".join(lines))
 
 
 def write_the_readmes_plugin(workplace: Path) -> None:

@@ -2,6 +2,10 @@
 
 import json
 
+import torch
+
+from tests.helpers.workplace import SMALL, write_wemath
+
 SETTINGS = ("--config-dir=my_conf", "verifier=spread", "prepare=none")
 
 
@@ -72,3 +76,36 @@ def test_two_ranks_leave_what_one_leaves(workplace, rlsd, straight):
     assert len(rows[0]) == 12
     assert rows[0] == rows[1]
     assert not list((workplace / "two_rank").glob("*.rank1.jsonl"))
+
+
+def test_training_keeps_the_checkpoint_that_a_benchmark_scores_best(workplace, rlsd, straight):
+    write_wemath(workplace / "wemath")
+    local = "evaluators.wemath.problems.path=wemath/testmini.jsonl"
+    done = rlsd(
+        "fit",
+        *(
+            word
+            for word in SMALL
+            if not word.startswith(("trainer.val_check", "trainer.max_steps"))
+        ),
+        "evaluators=wemath",
+        local,
+        "trainer.max_steps=2",
+        "trainer.val_check_interval=1",
+        "exp_manager.name=kept_by_score",
+        "callbacks=keep_best",
+        "callbacks.keep_best.monitor=val/wemath/num_responses",  # equal every time: the first stays the best
+    )
+    assert done.returncode == 0, done.stderr
+    run = workplace / "runs" / "kept_by_score" / "version_0"
+    scores = json.loads((run / "summary.json").read_text())["final"]
+    assert 0 <= scores["val/wemath/score_strict"] <= 1
+    assert scores["val/wemath/none/num_responses"] == 3
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=False)
+    assert best["global_step"] == 1
+    done = rlsd(
+        "test", *SETTINGS, "evaluators=wemath", local, f"checkpoint={run}/checkpoints/best.ckpt"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "wemath" in done.stdout
+    assert (run / "test" / "step_1" / "wemath.audit.jsonl").exists()
