@@ -126,3 +126,11 @@ class ScheduledCredit(Protocol):
 
     lambda_: float
     """How much the evidence counts in the step to come, in [0, 1]."""
+
+
+@runtime_checkable
+class MarksClipping(Protocol):
+    """Credit that says which tokens' weights a clip held back, for records and pages."""
+
+    clipped: Tensor | None
+    """Of the last call; None before it. bool [B, T]"""

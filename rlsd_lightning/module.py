@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from rlsd_lightning.data.datamodule import Evaluation, EvaluationBatch
 from rlsd_lightning.evidence import TeacherEvidence, ask_teacher, divergence_from_teacher
-from rlsd_lightning.interfaces import CreditAssigner, RolloutEngine, ScheduledCredit, needs_of
+from rlsd_lightning.interfaces import (
+    CreditAssigner,
+    MarksClipping,
+    RolloutEngine,
+    ScheduledCredit,
+    needs_of,
+)
 from rlsd_lightning.loss import PolicyLoss
 from rlsd_lightning.metrics import Mean, StepMetrics, masked_mean
 from rlsd_lightning.models import Policy
@@ -147,6 +153,7 @@ class RLSDModule(lightning.LightningModule):
                 teacher_logprobs=evidence.logprobs,
                 credit=credit,
                 step=self.trainer.global_step + 1,
+                clipped=self.credit.clipped if isinstance(self.credit, MarksClipping) else None,
             ),
         }
 

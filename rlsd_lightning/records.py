@@ -55,6 +55,8 @@ class TokenRecord:
     """Per-token advantages A_t. [B, T]"""
     step: int
     """The optimizer step being computed, counted from 1."""
+    clipped: Tensor | None = None
+    """True = a clip held the token's weight back; None for a method without. bool [B, T]"""
 
 
 def completion_row(
@@ -104,7 +106,7 @@ def token_columns(record: TokenRecord, index: int, decode: Decode) -> dict[str, 
 
     Returns:
         Lists as long as the completion: tokens, token_ids, policy_logprobs, teacher_logprobs, gain, weight
-        (credit divided by the advantage), credit.
+        (credit divided by the advantage), credit and, of a method with a clip, clipped.
     """
     rollout = record.rollouts[index]
     token_ids = list(rollout.completion.token_ids)
@@ -118,7 +120,7 @@ def token_columns(record: TokenRecord, index: int, decode: Decode) -> dict[str, 
 
     scored = rollout.scored
     teacher = record.teacher_logprobs
-    return {
+    columns = {
         "tokens": token_pieces(decode, token_ids),
         "token_ids": token_ids,
         "policy_logprobs": column(record.policy_logprobs),
@@ -129,6 +131,10 @@ def token_columns(record: TokenRecord, index: int, decode: Decode) -> dict[str, 
         "weight": column(record.credit.double() / rollout.advantage if rollout.advantage else None),
         "credit": column(record.credit),
     }
+    if record.clipped is not None:
+        held = record.clipped[index, : len(token_ids)].tolist()
+        columns["clipped"] = [bool(x) and counts for x, counts in zip(held, counted, strict=True)]
+    return columns
 
 
 def token_pieces(decode: Decode, token_ids: Sequence[int]) -> list[str]:

@@ -131,6 +131,9 @@ class RLSDCredit:
         mean_one: give each completion's weights a mean of 1; see rlsd_credit.
         evidence: "gain", what the reference adds to the bare problem, or "contrast", what the right reference adds to
             another problem's: a token that any reference makes likely, such as an appeal to it, then weighs 1.
+
+    Attributes:
+        clipped: after a call, True = the token's weight was held at the clip. bool [B, T]
     """
 
     def __init__(
@@ -155,6 +158,7 @@ class RLSDCredit:
         self.mean_one = mean_one
         self.needs = CreditNeeds(contrast=evidence == "contrast", spans=thought_only)
         self.lambda_ = 0.0
+        self.clipped: Tensor | None = None
 
     @property
     def needs_teacher(self) -> bool:
@@ -192,21 +196,32 @@ class RLSDCredit:
         )
         gain = (teacher - before).detach()
         judged = completion_mask & (advantages != 0)[:, None]
+        weights = _unclipped_weights(gain, advantages)
+        clipped = (weights - 1).abs() > self.clip_range
+        self.clipped = self._weighed(advantages, judged & asked, span_mask) & clipped
         return credit, {
-            **self._gain_metrics(gain, advantages, judged & asked),
+            **_gain_metrics(gain, weights, clipped, judged & asked),
             **_credit_metrics(credit, advantages, completion_mask),
             "credit/lambda": Mean(self.lambda_, 1),
         }
 
-    def _gain_metrics(self, gain: Tensor, advantages: Tensor, scored: Tensor) -> dict[str, Mean]:
-        """Describe the evidence of the tokens that the teacher scored; counts are 0 where it was not asked."""
-        weights = _unclipped_weights(gain, advantages)
-        clipped = (weights - 1).abs() > self.clip_range
-        return {
-            "credit/gain_mean": masked_mean(gain, scored),
-            "credit/weight_mean": masked_mean(weights, scored),
-            "credit/clipped_fraction": masked_mean(clipped.float(), scored),
-        }
+    def _weighed(self, advantages: Tensor, scored: Tensor, span_mask: Tensor | None) -> Tensor:
+        """Which of the scored tokens get a weight at the present settings. bool [B, T]."""
+        if self.lambda_ == 0:
+            return torch.zeros_like(scored)
+        weighed = scored & (advantages < 0)[:, None] if self.negative_only else scored
+        return weighed if span_mask is None else weighed & span_mask
+
+
+def _gain_metrics(
+    gain: Tensor, weights: Tensor, clipped: Tensor, scored: Tensor
+) -> dict[str, Mean]:
+    """Describe the evidence of the tokens that the teacher scored; counts are 0 where it was not asked."""
+    return {
+        "credit/gain_mean": masked_mean(gain, scored),
+        "credit/weight_mean": masked_mean(weights, scored),
+        "credit/clipped_fraction": masked_mean(clipped.float(), scored),
+    }
 
 
 def _credit_metrics(credit: Tensor, advantages: Tensor, mask: Tensor) -> dict[str, Mean]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,16 +54,6 @@ def depth(value: float | None, scale: float) -> int:
     return size if value > 0 else -size
 
 
-def held_back(row: Row, index: int) -> bool:
-    """Whether the clip kept a token's weight nearer to 1 than its evidence would have put it."""
-    weight, gain, lambda_ = row["weight"][index], row["gain"][index], row["lambda"]
-    if weight is None or gain is None or not lambda_:
-        return False
-    exponent = min(50.0, gain if row["advantage"] > 0 else -gain)
-    unclipped = lambda_ * (math.exp(exponent) - 1)
-    return unclipped * (weight - 1) > 0 and abs(unclipped) > abs(weight - 1) + 1e-3
-
-
 def token(row: Row, index: int, scales: Scales) -> Token:
     """Prepare one token of a completion for the page."""
     text, weight = row["tokens"][index], row["weight"][index]
@@ -74,7 +63,8 @@ def token(row: Row, index: int, scales: Scales) -> Token:
         ("g", depth(row["gain"][index], scales.gain)),
     )
     classes = [f"{view}{'p' if level > 0 else 'n'}{abs(level)}" for view, level in views if level]
-    if held_back(row, index):
+    clipped = row.get("clipped")  # not in the rows of a method that weighs nothing
+    if clipped and clipped[index]:
         classes.append("clip")
     if text.startswith("<|") and text.endswith("|>"):
         classes.append("special")

@@ -46,13 +46,16 @@ def record(rollouts, credit, step, gain=0.5):
     longest = max(map(len, credit))
     mask = torch.tensor([[place < len(line) for place in range(longest)] for line in credit])
     policy = torch.where(mask, -1.0, torch.nan)
+    tokens = torch.tensor([line + [0.0] * (longest - len(line)) for line in credit])
+    advantages = torch.tensor([r.advantage for r in rollouts])[:, None]
     return TokenRecord(
         rollouts=tuple(rollouts),
         completion_mask=mask,
         policy_logprobs=policy,
         teacher_logprobs=None if gain is None else policy + gain,
-        credit=torch.tensor([line + [0.0] * (longest - len(line)) for line in credit]),
+        credit=tokens,
         step=step,
+        clipped=tokens.abs() > 1.1 * advantages.abs(),
     )
 
 
@@ -149,7 +152,7 @@ def test_the_pointer_finds_every_number_of_a_token(tmp_path):
     assert gain == [0.5] * 5
     assert weight == credit == [1.0, 1.2, 0.8, 1.0, 1.0]
     assert 'data-advantage="1.0"' in text
-    # at lambda 0.5, exp(0.5) would give the weight 1.32, so the 1.2 was held back; the others lie below 1
+    # the record says that the 1.2 was held back
     assert len(re.findall(r'<i class="[^"]*\bclip"', text)) == 1
 
 

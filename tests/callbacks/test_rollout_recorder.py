@@ -74,6 +74,7 @@ def record(rollouts, step, teacher=True):
         teacher_logprobs=policy + 0.5 if teacher else None,
         credit=torch.where(mask, advantages * 1.2, torch.zeros(())),
         step=step,
+        clipped=mask,
     )
 
 
@@ -166,6 +167,7 @@ def test_a_row_says_everything_about_its_completion(tmp_path):
         "gain": [0.5, 0.5, 0.5],
         "weight": [1.2, 1.2, 1.2],
         "credit": [1.2, 1.2, 1.2],
+        "clipped": [True, True, True],
     }
 
 
@@ -236,6 +238,7 @@ def test_numbers_are_missing_where_there_are_none():
         teacher_logprobs=whole.teacher_logprobs,
         credit=whole.credit,
         step=1,
+        clipped=whole.clipped,
     )
     unmoved = token_columns(changed, 0, decode)
     assert unmoved["teacher_logprobs"] == unmoved["gain"] == unmoved["weight"] == [None] * 3
@@ -243,6 +246,7 @@ def test_numbers_are_missing_where_there_are_none():
     outside = token_columns(changed, 1, decode)
     assert outside["policy_logprobs"] == [-1.0, None]
     assert outside["weight"] == [1.2, None]
+    assert outside["clipped"] == [True, False]
 
 
 def test_a_skipped_teacher_leaves_credit_and_weight():

@@ -383,3 +383,49 @@ def test_what_rlsd_asks_for_follows_from_its_settings():
 def test_an_unknown_evidence_is_refused():
     with pytest.raises(ValueError, match=r"credit\.evidence is 'guess'"):
         RLSDCredit(evidence="guess")
+
+
+ONE_OF_EACH = torch.tensor([1.0, -1.0, 0.0])
+BARE = torch.full((3, 3), -2.0)
+TRUE = BARE + torch.tensor([0.1, 0.5, -0.5])
+"""Weights exp(+-0.1) lie within 1 +- 0.2, exp(+-0.5) beyond."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [[False, True, True], [False, True, True], [False] * 3]),
+        ({"negative_only": True}, [[False] * 3, [False, True, True], [False] * 3]),
+        ({"mean_one": True}, [[False, True, True], [False, True, True], [False] * 3]),
+        ({"clip_range": 0.7}, [[False] * 3] * 3),
+    ],
+)
+def test_it_says_which_weights_were_held_at_the_clip(settings, expected):
+    credit = RLSDCredit(**settings)
+    credit.lambda_ = 0.5
+    credit(ONE_OF_EACH, BARE, TRUE, torch.ones(3, 3, dtype=torch.bool))
+    assert credit.clipped.tolist() == expected
+
+
+def test_under_contrast_the_clip_is_that_of_the_contrast():
+    credit = RLSDCredit(evidence="contrast")
+    credit.lambda_ = 0.5
+    mask = torch.ones(3, 3, dtype=torch.bool)
+    credit(ONE_OF_EACH, BARE, TRUE, mask, contrast_logprobs=TRUE - 0.1)
+    assert not credit.clipped.any()
+    credit(ONE_OF_EACH, TRUE, TRUE, mask, contrast_logprobs=BARE)
+    assert credit.clipped[:2].tolist() == [[False, True, True]] * 2
+
+
+def test_nothing_is_clipped_outside_span_and_mask_or_at_lambda_zero():
+    credit, mask = RLSDCredit(thought_only=True), torch.ones(3, 3, dtype=torch.bool)
+    mask[:, 2] = False
+    span = torch.tensor([[True, False, True]] * 3)
+    credit.lambda_ = 0.5
+    credit(ONE_OF_EACH, BARE, TRUE, mask, span_mask=span)
+    assert not credit.clipped.any()
+    credit(ONE_OF_EACH, BARE, TRUE, mask, span_mask=mask)
+    assert credit.clipped.tolist() == [[False, True, False]] * 2 + [[False] * 3]
+    credit.lambda_ = 0.0
+    credit(ONE_OF_EACH, BARE, None, mask, span_mask=mask)
+    assert not credit.clipped.any()

@@ -223,6 +223,7 @@ def columns(pieces, gains, advantage, lambda_, rng):
         "gain": [round(g, 5) for g in gains] if scored else nothing,
         "weight": [round(w, 5) for w in weights] if advantage else nothing,
         "credit": [round(advantage * w, 5) for w in weights],
+        "clipped": [scored and abs(math.exp(sign * g) - 1) > CLIP for g in gains],
     }
 
 

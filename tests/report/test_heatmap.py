@@ -54,6 +54,7 @@ def row(tokens, credit, advantage=1.0, **changes):
         "gain": nothing,
         "weight": [x and x / advantage for x in credit] if advantage else nothing,
         "credit": credit,
+        "clipped": [False] * len(credit),
     }
     return plain | changes
 
