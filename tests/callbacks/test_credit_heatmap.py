@@ -152,8 +152,8 @@ def test_the_pointer_finds_every_number_of_a_token(tmp_path):
     assert gain == [0.5] * 5
     assert weight == credit == [1.0, 1.2, 0.8, 1.0, 1.0]
     assert 'data-advantage="1.0"' in text
-    # the record says that the 1.2 was held back
-    assert len(re.findall(r'<i class="[^"]*\bclip"', text)) == 1
+    # the record says that the 1.2 was held back, in either completion
+    assert len(re.findall(r'<i class="[^"]*\bclip"', text)) == 2
 
 
 def test_problems_and_completions_come_by_influence(tmp_path):
