@@ -318,3 +318,10 @@ def test_an_evaluation_is_built_from_a_local_copy_and_scores(tmp_path, images):
     assert found["pass@1"] == 0.8
     assert found["none/pass@1"] == 0
     assert shown(evaluation.prompt, problem).startswith("Answer the question.\n\nHow many?")
+
+
+def test_a_misspelt_scorer_is_told_before_anything_is_downloaded():
+    with pytest.raises(ValueError, match="scorer is 'oficial'"):
+        instantiate(
+            composed("evaluators=mmmu", "evaluators.mmmu.metric.scorer=oficial").evaluators.mmmu
+        )

@@ -49,6 +49,8 @@ def test_options_in_a_list_get_letters_and_other_kinds_none():
     assert "\nOptions:\nA. cat\nB. dog\n" in template.student_text(listed)
     plain = Problem(id="1", prompt="1+1?", kind="anything")
     assert template.student_text(plain) == f"Answer the question.\n\n1+1?\n\n{INSTRUCTION}"
+    none = Problem(id="1", prompt="1+1?", kind="anything", extra={"options": []})
+    assert template.student_text(none) == template.student_text(plain)
 
 
 def test_the_official_teacher_reads_the_bare_question():
