@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from lightning.pytorch.callbacks import Callback
 
 from rlsd_lightning.responses import Response, ResponseFolder
 
+log = logging.getLogger(__name__)
+
 
 class ResponseWriter(Callback):
     """Appends what predict_step returns to <dirpath>/<evaluation>.jsonl, one row per response.
 
-    Acts after each batch (on_predict_batch_end). With several ranks each writes its own file until the test has ended.
+    Acts after each batch (on_predict_batch_end), and says how far it is. With several ranks each writes its own file until the test has ended.
 
     Args:
         dirpath: where the files go; see rlsd_lightning.responses.
@@ -47,7 +50,8 @@ class ResponseWriter(Callback):
     ) -> None:
         """Write one batch; its seconds are spread evenly over its responses."""
         num_responses = sum(len(group) for _, group in outputs)
-        share = (time.perf_counter() - self._started) / max(1, num_responses)
+        seconds = time.perf_counter() - self._started
+        share = seconds / max(1, num_responses)
         responses = [
             Response(id=problem.id, sample=sample, text=completion.text, seconds=share)
             for problem, group in outputs
@@ -55,3 +59,6 @@ class ResponseWriter(Callback):
         ]
         name = pl_module.evaluation_name(dataloader_idx)
         self._folder.append(name, responses, trainer.global_rank)
+        if trainer.global_rank == 0:  # all ranks have equally many batches
+            num_batches = trainer.num_predict_batches[dataloader_idx]
+            log.info("%s: batch %d of %d in %.1f s.", name, batch_idx + 1, num_batches, seconds)

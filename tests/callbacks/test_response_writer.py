@@ -12,7 +12,7 @@ def completion(text):
 
 
 def write(writer, outputs, dataloader_idx=0, rank=0):
-    trainer = SimpleNamespace(global_rank=rank)
+    trainer = SimpleNamespace(global_rank=rank, num_predict_batches=[2, 1])
     writer.on_predict_batch_start(trainer, MODULE, None, 0, dataloader_idx)
     writer.on_predict_batch_end(trainer, MODULE, outputs, None, 0, dataloader_idx)
 
@@ -37,6 +37,14 @@ def test_evaluations_and_ranks_have_files_of_their_own(tmp_path):
     write(writer, [(Problem("2", "?"), [completion("b")])], dataloader_idx=1, rank=1)
     assert {path.name for path in tmp_path.iterdir()} == {"held_out.jsonl", "hard.rank1.jsonl"}
     assert set(ResponseFolder(tmp_path).load("hard", 1)) == {"2"}
+
+
+def test_one_rank_says_how_far_the_test_is(tmp_path, caplog):
+    caplog.set_level("INFO")
+    for rank in (0, 1):
+        write(ResponseWriter(str(tmp_path)), [(Problem("1", "?"), [completion("a")])], rank=rank)
+    (line,) = caplog.messages
+    assert line.startswith("held_out: batch 1 of 2 in ")
 
 
 def test_a_batch_of_fill_alone_leaves_nothing_behind(tmp_path):
