@@ -30,7 +30,10 @@ ELSEWHERE = {
     "pip install -c constraints.txt -e .": "the Makefile's own step; test_packaging.py installs a wheel",
 }
 SETTINGS = {
-    "evaluators=wemath": ["evaluators.wemath.problems.path=wemath/testmini.jsonl"],
+    "evaluators=wemath": [
+        "evaluators.wemath.problems.path=wemath/testmini.jsonl",
+        "benchmark_sampling.max_completion_tokens=8",
+    ],
     "experiment=none": [
         "model.path=data/quickstart/warm",
         "data.train.path=data/quickstart/data/train.jsonl",

@@ -80,7 +80,8 @@ def test_two_ranks_leave_what_one_leaves(workplace, rlsd, straight):
 
 def test_training_keeps_the_checkpoint_that_a_benchmark_scores_best(workplace, rlsd, straight):
     write_wemath(workplace / "wemath")
-    local = "evaluators.wemath.problems.path=wemath/testmini.jsonl"
+    path = "evaluators.wemath.problems.path=wemath/testmini.jsonl"
+    local = (path, "benchmark_sampling.max_completion_tokens=8")
     done = rlsd(
         "fit",
         *(
@@ -89,7 +90,7 @@ def test_training_keeps_the_checkpoint_that_a_benchmark_scores_best(workplace, r
             if not word.startswith(("trainer.val_check", "trainer.max_steps"))
         ),
         "evaluators=wemath",
-        local,
+        *local,
         "trainer.max_steps=2",
         "trainer.val_check_interval=1",
         "exp_manager.name=kept_by_score",
@@ -104,7 +105,7 @@ def test_training_keeps_the_checkpoint_that_a_benchmark_scores_best(workplace, r
     best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=False)
     assert best["global_step"] == 1
     done = rlsd(
-        "test", *SETTINGS, "evaluators=wemath", local, f"checkpoint={run}/checkpoints/best.ckpt"
+        "test", *SETTINGS, "evaluators=wemath", *local, f"checkpoint={run}/checkpoints/best.ckpt"
     )
     assert done.returncode == 0, done.stderr
     assert "wemath" in done.stdout
