@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from math import isnan
 from string import ascii_uppercase
 
-import numpy as np
-
+from rlsd_lightning.answers.edits import edit_distances
 from rlsd_lightning.types import Problem
 
 _BRACKETED_LETTER = re.compile(r"\(([a-zA-Z])\)")
@@ -121,56 +120,6 @@ def letters_of(choices: Sequence[str]) -> dict[str, str]:
         {'A': 'yes', 'B': 'no'}
     """
     return dict(zip(ascii_uppercase, choices, strict=False))
-
-
-def edit_distances(text: str, others: Sequence[str]) -> list[int]:
-    """Return how many characters must be put in, left out or replaced to turn a text into each of others (Levenshtein).
-
-    Bit-parallel: one column of the table of distances is two large integers, one bit per character of the text, and a
-    character of the other text costs a dozen operations on them (Myers, 1999, as Hyyro, 2003, put it). A megabyte against
-    200 characters takes about 50 ms and needs no cut-off, so nothing is approximated.
-
-    Args:
-        text: of any length.
-        others: short ones.
-
-    Example:
-        >>> edit_distances("kitten", ["sitting", "kitten", ""])
-        [3, 0, 6]
-    """
-    places = _places(text, set("".join(others)))
-    return [
-        _edit_distance(len(text), [places[character] for character in other]) for other in others
-    ]
-
-
-def _places(text: str, characters: set[str]) -> dict[str, int]:
-    """Return where each character stands in a text: bit i is set for place i."""
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-    return {
-        character: int.from_bytes(
-            np.packbits(codes == ord(character), bitorder="little").tobytes(), "little"
-        )
-        for character in characters
-    }
-
-
-def _edit_distance(length: int, places_of_other: Sequence[int]) -> int:
-    """Return the distance between a text of some length and another one, given where its characters stand in the text."""
-    if not length:
-        return len(places_of_other)
-    everywhere, last = (1 << length) - 1, length - 1
-    up, down, distance = everywhere, 0, length  # +1 and -1 steps down the column
-    for places in places_of_other:
-        diagonal = ((((places & up) + up) ^ up) | places | down) & everywhere
-        right_up = down | (everywhere & ~(diagonal | up))
-        right_down = diagonal & up
-        distance += (right_up >> last) - (right_down >> last)
-        right_up = (right_up << 1 | 1) & everywhere
-        right_down = (right_down << 1) & everywhere
-        up = right_down | (everywhere & ~(diagonal | right_up))
-        down = diagonal & right_up
-    return distance
 
 
 def _precision(problem: Problem) -> int:

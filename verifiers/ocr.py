@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from rlsd_lightning.answers.edits import edit_distance
 from rlsd_lightning.answers.extraction import check_extraction, extract_answer
 from rlsd_lightning.types import Problem, Verdict
 from rlsd_lightning.verifiers.decoration import undecorated
-from rlsd_lightning.verifiers.edits import edit_distance
 from rlsd_lightning.verifiers.verdicts import not_judged, quoted, right_or_wrong
 
 MAX_CHARS = 20_000

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from rlsd_lightning.verifiers.edits import common_length
+from rlsd_lightning.answers.edits import common_length
 from rlsd_lightning.verifiers.stemming import stem
 
 _WORD = re.compile(r"[a-z0-9]+")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlsd_lightning.answers.edits import edit_distances
 from rlsd_lightning.evaluators.mathvista import MathVista, score_extraction
 from rlsd_lightning.evaluators.mathvista_extractor import read_answer
-from rlsd_lightning.evaluators.mathvista_rules import edit_distances
 from rlsd_lightning.types import Problem
 
 PARITY = Path(__file__).parents[1] / "data" / "parity" / "mathvista.jsonl"

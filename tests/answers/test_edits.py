@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from rlsd_lightning.verifiers.edits import common_length, edit_distance
+from rlsd_lightning.answers.edits import common_length, edit_distance
 
 
 def table_distance(one, other):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
+import numpy as np
+
 
 def edit_distance(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
     """Return the least number of items to insert, delete or replace to make one sequence the other.
@@ -26,21 +28,47 @@ def edit_distance(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
         >>> edit_distance("the red cat".split(), "the cat".split())
         1
     """
-    if not one or not other:
-        return max(len(one), len(other))
     places = _places(one)
-    every, last = (1 << len(one)) - 1, 1 << len(one) - 1
-    rises, falls, distance = every, 0, len(one)
-    for item in other:
-        equal = places.get(item, 0)
-        diagonal = (((equal & rises) + rises) ^ rises) | equal
-        right_up = (falls | (every & ~(diagonal | rises))) & every
-        right_down = rises & diagonal
-        distance += bool(right_up & last) - bool(right_down & last)
+    return _distance(len(one), [places.get(item, 0) for item in other])
+
+
+def edit_distances(text: str, others: Sequence[str]) -> list[int]:
+    """Return how many characters must be put in, left out or replaced to turn a text into each of others (Levenshtein).
+
+    As edit_distance; a megabyte against 200 characters takes about 50 ms and needs no cut-off, so nothing is approximated.
+
+    Args:
+        text: of any length.
+        others: short ones.
+
+    Example:
+        >>> edit_distances("kitten", ["sitting", "kitten", ""])
+        [3, 0, 6]
+    """
+    places = _places_in_text(text, set("".join(others)))
+    return [_distance(len(text), [places[character] for character in other]) for other in others]
+
+
+def _distance(length: int, places_of_other: Sequence[int]) -> int:
+    """Return the distance between a sequence of some length and another one.
+
+    Args:
+        length: of the one. n
+        places_of_other: for each item of the other, where it stands in the one: bit i is set for place i. [m]
+    """
+    if not length:
+        return len(places_of_other)
+    every, last = (1 << length) - 1, length - 1
+    rises, falls, distance = every, 0, length
+    for places in places_of_other:
+        diagonal = ((((places & rises) + rises) ^ rises) | places | falls) & every
+        right_up = falls | (every & ~(diagonal | rises))
+        right_down = diagonal & rises
+        distance += (right_up >> last) - (right_down >> last)
         right_up = (right_up << 1 | 1) & every
         right_down = (right_down << 1) & every
-        rises = right_down | (every & ~(equal | falls | right_up))
-        falls = right_up & (equal | falls)
+        rises = right_down | (every & ~(diagonal | right_up))
+        falls = diagonal & right_up
     return distance
 
 
@@ -72,3 +100,14 @@ def _places(items: Sequence[Hashable]) -> dict[Hashable, int]:
     for index, item in enumerate(items):
         places[item] = places.get(item, 0) | 1 << index
     return places
+
+
+def _places_in_text(text: str, characters: set[str]) -> dict[str, int]:
+    """Return the same for some characters of a text; fast for a long text and few characters."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    return {
+        character: int.from_bytes(
+            np.packbits(codes == ord(character), bitorder="little").tobytes(), "little"
+        )
+        for character in characters
+    }
