@@ -14,6 +14,7 @@ from rlsd_lightning.evaluators import mathvision_rules, mathvision_vlmevalkit
 from rlsd_lightning.evaluators.vlmevalkit import can_infer
 from rlsd_lightning.scoring import Benchmark, Sample, Score
 from rlsd_lightning.scoring.intervals import mean, with_interval
+from rlsd_lightning.scoring.samples import by_question
 from rlsd_lightning.types import Problem
 
 FIELDS = ("subject", "level")
@@ -106,12 +107,9 @@ class MathVision(Benchmark):
 
     def aggregate(self, samples: Sequence[Sample]) -> dict[str, float]:
         """Return accuracy over all questions, and over those of each subject, level, and subject at a level."""
-        by_question: dict[str, list[Sample]] = {}
-        for sample in samples:
-            by_question.setdefault(sample.id, []).append(sample)
         shares: list[float] = []
         groups: dict[str, list[float]] = {}
-        for asked in by_question.values():
+        for asked in by_question(samples).values():
             shares.append(mean([sample.correct for sample in asked]))
             for name in group_names(asked[0].facts):
                 groups.setdefault(f"accuracy/{name}", []).append(shares[-1])

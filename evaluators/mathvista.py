@@ -24,6 +24,7 @@ from rlsd_lightning.evaluators.mathvista_rules import (
 from rlsd_lightning.evaluators.vlmevalkit import can_infer
 from rlsd_lightning.scoring import Benchmark, Sample, Score
 from rlsd_lightning.scoring.intervals import mean, with_interval
+from rlsd_lightning.scoring.samples import by_question
 from rlsd_lightning.types import Problem
 
 FIELDS = (
@@ -101,19 +102,17 @@ def vlmevalkit_is_settled(problem: Problem, reading: str | None, right: bool) ->
     return right and float(reading or 0) != 0
 
 
-def by_question(samples: Sequence[Sample]) -> list[tuple[dict[str, Any], float]]:
+def facts_and_shares(samples: Sequence[Sample]) -> list[tuple[dict[str, Any], float]]:
     """Return each question's facts, and the share of its samples that is right.
 
     Example:
         >>> samples = [Sample(id="1", number=n, extract="none", correct=n > 0, facts={"task": "VQA"}) for n in range(2)]
-        >>> by_question(samples)
+        >>> facts_and_shares(samples)
         [({'task': 'VQA'}, 0.5)]
     """
-    grouped: dict[str, list[Sample]] = {}
-    for sample in samples:
-        grouped.setdefault(sample.id, []).append(sample)
     return [
-        (group[0].facts, mean([sample.correct for sample in group])) for group in grouped.values()
+        (group[0].facts, mean([sample.correct for sample in group]))
+        for group in by_question(samples).values()
     ]
 
 
@@ -180,7 +179,7 @@ class MathVista(Benchmark):
 
     def aggregate(self, samples: Sequence[Sample]) -> dict[str, float]:
         """Return accuracy over all questions, and over those with each value of each field."""
-        questions = by_question(samples)
+        questions = facts_and_shares(samples)
         groups: dict[str, list[float]] = {}
         for facts, share in questions:
             for field, value in facts.items():

@@ -17,6 +17,7 @@ from rlsd_lightning.evaluators.mmmu_rules import open_is_right, read_letter, rea
 from rlsd_lightning.evaluators.vlmevalkit import REFUSAL, can_infer
 from rlsd_lightning.scoring import Benchmark, Sample, Score
 from rlsd_lightning.scoring.intervals import mean, with_interval
+from rlsd_lightning.scoring.samples import by_question
 from rlsd_lightning.types import Problem
 
 DISCIPLINES: dict[str, tuple[str, ...]] = {
@@ -153,10 +154,7 @@ def per_question(samples: Iterable[Sample]) -> list[float]:
         ... )
         [0.5, 1.0]
     """
-    by_id: dict[str, list[bool]] = {}
-    for sample in samples:
-        by_id.setdefault(sample.id, []).append(sample.correct)
-    return [mean(rights) for rights in by_id.values()]
+    return [mean([s.correct for s in group]) for group in by_question(samples).values()]
 
 
 def accuracies(samples: Sequence[Sample]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from math import comb, sqrt
 
 from rlsd_lightning.scoring import Benchmark, Judge, Sample, Score
 from rlsd_lightning.scoring.intervals import mean, with_interval
+from rlsd_lightning.scoring.samples import by_question
 from rlsd_lightning.types import Problem
 
 _BRACES = re.compile(r"\{([^}\n]*)(\}?)")
@@ -189,11 +190,9 @@ class ZeroBench(Benchmark):
 
     def aggregate(self, samples: Sequence[Sample]) -> dict[str, float]:
         """Return pass@k and pass^k of main questions, and the shares of subquestions."""
-        by_question: dict[str, list[bool]] = {}
-        for sample in samples:
-            by_question.setdefault(sample.id, []).append(sample.correct)
-        counts = [(len(right), sum(right)) for id_, right in by_question.items() if "_" not in id_]
-        shares = {id_: mean(right) for id_, right in by_question.items() if "_" in id_}
+        rights = {id_: [s.correct for s in group] for id_, group in by_question(samples).items()}
+        counts = [(len(right), sum(right)) for id_, right in rights.items() if "_" not in id_]
+        shares = {id_: mean(right) for id_, right in rights.items() if "_" in id_}
         found: dict[str, float] = {}
         for k in range(1, self.samples_per_problem + 1):
             found |= with_interval(f"pass@{k}", [pass_at(k, n, c) for n, c in counts])

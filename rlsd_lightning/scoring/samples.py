@@ -77,3 +77,11 @@ def unique(samples: Iterable[Sample]) -> list[Sample]:
     for sample in samples:
         by_key.setdefault(sample.key, sample)
     return [by_key[key] for key in sorted(by_key)]
+
+
+def by_question(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Return the samples of each question by its id, in order of first appearance."""
+    found: dict[str, list[Sample]] = {}
+    for sample in samples:
+        found.setdefault(sample.id, []).append(sample)
+    return found
