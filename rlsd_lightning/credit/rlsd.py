@@ -87,9 +87,7 @@ def rlsd_credit(
     """
     _check_shapes(advantages, policy_logprobs, teacher_logprobs, completion_mask)
     advantages = advantages.detach()
-    weighed = completion_mask & (advantages < 0 if negative_only else advantages != 0)[:, None]
-    if span_mask is not None:
-        weighed = weighed & span_mask
+    weighed = _weighed(advantages, completion_mask, negative_only, span_mask)
     # Selected, not multiplied: a NaN of padding, or of a teacher that was not asked, times 0 would stay NaN.
     gain = torch.where(weighed, teacher_logprobs - policy_logprobs, 0.0)
     if lambda_ == 0:
@@ -99,6 +97,15 @@ def rlsd_credit(
         weights = _mean_one(weights, weighed)
     mixed = (1 - lambda_) + lambda_ * weights
     return torch.where(completion_mask, advantages[:, None] * mixed, 0.0)
+
+
+def _weighed(
+    advantages: Tensor, completion_mask: Tensor, negative_only: bool, span_mask: Tensor | None
+) -> Tensor:
+    """Which tokens get a weight of their own; see rlsd_credit. bool [B, T]."""
+    judged = advantages < 0 if negative_only else advantages != 0
+    weighed = completion_mask & judged[:, None]
+    return weighed if span_mask is None else weighed & span_mask
 
 
 def _mean_one(weights: Tensor, weighed: Tensor) -> Tensor:
@@ -198,19 +205,13 @@ class RLSDCredit:
         judged = completion_mask & (advantages != 0)[:, None]
         weights = _unclipped_weights(gain, advantages)
         clipped = (weights - 1).abs() > self.clip_range
-        self.clipped = self._weighed(advantages, judged & asked, span_mask) & clipped
+        weighed = _weighed(advantages, completion_mask, self.negative_only, span_mask)
+        self.clipped = weighed & clipped & (asked and self.lambda_ > 0)
         return credit, {
             **_gain_metrics(gain, weights, clipped, judged & asked),
             **_credit_metrics(credit, advantages, completion_mask),
             "credit/lambda": Mean(self.lambda_, 1),
         }
-
-    def _weighed(self, advantages: Tensor, scored: Tensor, span_mask: Tensor | None) -> Tensor:
-        """Which of the scored tokens get a weight at the present settings. bool [B, T]."""
-        if self.lambda_ == 0:
-            return torch.zeros_like(scored)
-        weighed = scored & (advantages < 0)[:, None] if self.negative_only else scored
-        return weighed if span_mask is None else weighed & span_mask
 
 
 def _gain_metrics(
