@@ -264,13 +264,12 @@ class RLSDModule(lightning.LightningModule):
 
     def validation_step(
         self, batch: EvaluationBatch, batch_idx: int, dataloader_idx: int = 0
-    ) -> list[tuple[Problem, list[Completion]]]:
-        """Sample responses to a batch of problems, hand them to their evaluator, and return them."""
+    ) -> None:
+        """Sample responses to a batch of problems and hand them to their evaluator."""
         answered = self.predict_step(batch, batch_idx, dataloader_idx)
         asked = [problem for problem, group in answered for _ in group]
         texts = [completion.text for _, group in answered for completion in group]
         self.evaluations[self.evaluation_name(dataloader_idx)].metric.update(asked, texts)
-        return answered
 
     def on_validation_epoch_end(self) -> None:
         """Log every number of every evaluator as val/<evaluator>/<number>."""

@@ -110,9 +110,8 @@ def test(cfg: DictConfig) -> Metrics:
             evaluation, parts.module.encoder.template
         )
         folder.check(name, made_with, is_writer=exp_manager.is_rank_zero())
-        answered = folder.load(name, evaluation.samples_per_problem)
-        num_left_out = parts.datamodule.leave_out(name, answered)
-        if num_left_out:
+        if answered := folder.load(name, evaluation.samples_per_problem):
+            num_left_out = parts.datamodule.leave_out(name, answered)
             log.info("test: %s goes on after %d problems.", name, num_left_out)
     trainer = _trainer(cfg, ["progress", "response_writer"])
     trainer.predict(parts.module, datamodule=parts.datamodule, return_predictions=False)
