@@ -10,6 +10,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 
 from rlsd_lightning.interfaces import Verifier
+from rlsd_lightning.rank_files import of_rank
 from rlsd_lightning.verification import verify_batch
 
 
@@ -64,6 +65,4 @@ class PredictionWriter(Callback):
         self._started.add(path)
 
     def _path(self, evaluation: str, rank: int) -> Path:
-        return self._dir / (
-            f"{evaluation}.jsonl" if rank == 0 else f"{evaluation}.rank{rank}.jsonl"
-        )
+        return of_rank(self._dir / f"{evaluation}.jsonl", rank)

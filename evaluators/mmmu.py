@@ -13,6 +13,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from string import ascii_uppercase
 
+from rlsd_lightning.data.benchmarks import mmmu as data
 from rlsd_lightning.evaluators.mmmu_rules import open_is_right, read_letter, read_open
 from rlsd_lightning.evaluators.vlmevalkit import REFUSAL, can_infer
 from rlsd_lightning.scoring import Benchmark, Sample, Score
@@ -43,7 +44,7 @@ DISCIPLINES: dict[str, tuple[str, ...]] = {
     ),
 }
 """Subjects by discipline, in the official order (DOMAIN_CAT2SUB_CAT)."""
-SUBJECTS = tuple(sorted(subject for subjects in DISCIPLINES.values() for subject in subjects))
+SUBJECTS = data.SUBJECTS
 """In the order in which the official script scores them (CAT_SHORT2LONG), which is the alphabet's."""
 MULTIPLE_CHOICE, OPEN = "multiple-choice", "open"
 SEED = 42
@@ -60,7 +61,7 @@ def subject_of(id_: str) -> str:
         >>> subject_of("validation_Art_Theory_3")
         'Art_Theory'
     """
-    subject, _, number = id_.partition("_")[2].rpartition("_")
+    subject, number = data.subject_of(id_), id_.rpartition("_")[2]
     if subject not in SUBJECTS or not number.isdecimal():
         raise ValueError(
             f"MMMU: a problem's id is {id_!r}, but it must be <split>_<subject>_<number> with one of the benchmark's 30 "

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlsd_lightning.rank_files import of_rank
+
 log = logging.getLogger(__name__)
 
 MAX_LISTED = 5
@@ -176,7 +178,7 @@ class ResponseFolder:
 
     def path(self, name: str, rank: int) -> Path:
         """Return the file that a rank writes."""
-        return self.folder / (f"{name}.jsonl" if rank == 0 else f"{name}.rank{rank}.jsonl")
+        return of_rank(self.folder / f"{name}.jsonl", rank)
 
     def _files(self, name: str) -> list[Path]:
         main = self.path(name, rank=0)

@@ -19,6 +19,7 @@ STATIONS = (
         "types",
         "metrics",
         "interfaces",
+        "rank_files",
         "records",
         "stopwatch",
         "step_boundary",

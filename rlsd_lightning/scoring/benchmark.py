@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from rlsd_lightning.rank_files import of_rank
 from rlsd_lightning.scoring.extract import EXTRACTIONS, check_extractions
 from rlsd_lightning.scoring.samples import Sample, Score, decode, encode, nothing, unique
 from rlsd_lightning.types import Problem
@@ -165,7 +166,7 @@ class Benchmark(Metric):
     def _write_audit(self, path: Path, rows: Sequence[dict[str, Any]]) -> None:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         rank = torch.distributed.get_rank() if distributed else 0
-        path = path if rank == 0 else path.with_suffix(f".rank{rank}{path.suffix}")
+        path = of_rank(path, rank)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a" if self._audit_started else "w", encoding="utf-8") as file:
             for row in rows:
