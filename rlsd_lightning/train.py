@@ -115,6 +115,7 @@ def test(cfg: DictConfig) -> Metrics:
             log.info("test: %s goes on after %d problems.", name, num_left_out)
     trainer = _trainer(cfg, ["progress", "response_writer"])
     trainer.predict(parts.module, datamodule=parts.datamodule, return_predictions=False)
+    trainer.strategy.barrier()  # another rank may still be writing
     if not trainer.is_global_zero:
         return {}
     for name, evaluation in evaluations.items():
@@ -125,18 +126,17 @@ def test(cfg: DictConfig) -> Metrics:
 
 def score(cfg: DictConfig) -> Metrics:
     """Score responses that are there already, with no model at all, and print one table."""
-    evaluations = build_evaluations(cfg)
-    place = Path(cfg.responses)
+    place, names = Path(cfg.responses), list(cfg.evaluators)
     if place.is_dir():
-        files, folder = {name: place / f"{name}.jsonl" for name in evaluations}, place
-    elif len(evaluations) == 1:
-        files, folder = {name: place for name in evaluations}, place.parent / f"{place.stem}.scores"
+        files, folder = {name: place / f"{name}.jsonl" for name in names}, place
+    elif len(names) <= 1:
+        files, folder = {name: place for name in names}, place.parent / f"{place.stem}.scores"
     else:
         raise ValueError(
-            f"responses is the one file {place}, but evaluators has {', '.join(evaluations)}. Needed: a folder with "
+            f"responses is the one file {place}, but evaluators has {', '.join(names)}. Needed: a folder with "
             "<evaluator>.jsonl for each. Give the folder, or choose one evaluator."
         )
-    return _score_files(evaluations, files, Path(cfg.paths.output or folder), str(place))
+    return _score_files(build_evaluations(cfg), files, Path(cfg.paths.output or folder), str(place))
 
 
 def _score_files(
