@@ -8,23 +8,55 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
+from transformers import PreTrainedModel
 
-from rlsd_lightning.quickstart.demonstrations import Encoder
+from rlsd_lightning.quickstart.demonstrations import EncodedTexts
 from rlsd_lightning.quickstart.recipe import Recipe
-from rlsd_lightning.quickstart.task import Puzzle
-from rlsd_lightning.quickstart.views import View, Views
 
 log = logging.getLogger(__name__)
 
 _LOG_EVERY_N_STEPS = 50
 _RECENT_STEPS = 10
 
-Write = Callable[[Puzzle], str]
+Write = Callable[[Any], str]
+"""Writes a demonstration for a puzzle."""
+
+
+class View(Protocol):
+    """How the model reads N puzzles, as a student or as a teacher."""
+
+    def completion_logits(
+        self, model: PreTrainedModel, rows: Sequence[int], token_ids: Tensor
+    ) -> Tensor:
+        """Return the logits that predict each token of given completions, [B, T] -> [B, T, V]."""
+
+
+class Views(Protocol):
+    """Puzzles with both of their views, row by row."""
+
+    @property
+    def puzzles(self) -> Sequence[Any]:
+        """What demonstrations are written for."""
+
+    @property
+    def student(self) -> View:
+        """Without the reference."""
+
+    @property
+    def teacher(self) -> View:
+        """With it."""
+
+
+class Encoder(Protocol):
+    """Turns demonstrations into tokens and finds the facts among them."""
+
+    def encode(self, texts: Sequence[str]) -> EncodedTexts:
+        """Tokenise."""
 
 
 class Pupil:
@@ -32,14 +64,13 @@ class Pupil:
 
     def __init__(
         self,
-        model: Qwen3VLForConditionalGeneration,
-        processor: Qwen3VLProcessor,
+        model: PreTrainedModel,
+        encoder: Encoder,
         recipe: Recipe,
         rng: random.Random,
-        num_readings: int,
     ) -> None:
         self.model, self.recipe, self.rng = model.train(), recipe, rng
-        self.encoder = Encoder(processor.tokenizer, num_readings)
+        self.encoder = encoder
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0
         )
@@ -81,9 +112,7 @@ class Pupil:
         if self.num_steps % _LOG_EVERY_N_STEPS == 0:
             log.info("warm start: step %d, %s", self.num_steps, self)
 
-    def _score(
-        self, view: View, puzzles: Sequence[Puzzle], write: Write, batch_size: int
-    ) -> _Score:
+    def _score(self, view: View, puzzles: Sequence[Any], write: Write, batch_size: int) -> _Score:
         rows = self.rng.sample(range(len(puzzles)), min(batch_size, len(puzzles)))
         batch = self.encoder.encode([write(puzzles[row]) for row in rows])
         logits = view.completion_logits(self.model, rows, batch.token_ids)

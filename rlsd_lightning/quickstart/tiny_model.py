@@ -6,6 +6,8 @@ a downloaded model: same classes, same special tokens, same form of chat.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -72,8 +74,11 @@ CHAT_TEMPLATE = """\
 """
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(words: Sequence[str] = WORDS) -> PreTrainedTokenizerFast:
     """Build a tokenizer of 256 bytes, Qwen's special tokens and a few whole words.
+
+    Args:
+        words: each is one token wherever it stands; of two that fit, the longer one is taken.
 
     Example:
         >>> tokenizer = build_tokenizer()
@@ -87,7 +92,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in SPECIAL_TOKENS])
-    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in WORDS])
+    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",

@@ -12,22 +12,23 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLProcessor
 
-from rlsd_lightning.quickstart.demonstrations import citing, clean, sloppy
+from rlsd_lightning.quickstart.demonstrations import Encoder, citing, clean, sloppy
 from rlsd_lightning.quickstart.measure import measure
-from rlsd_lightning.quickstart.pupil import Pupil, Write
+from rlsd_lightning.quickstart.pupil import Pupil, Views, Write
 from rlsd_lightning.quickstart.recipe import Recipe
 from rlsd_lightning.quickstart.task import Puzzle
-from rlsd_lightning.quickstart.views import Views, encode_views
+from rlsd_lightning.quickstart.views import encode_views
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Give equal weights whatever the number of cores.
 
     On cores that other processes keep busy, two threads were seen five times slower than one: they wait for each
@@ -41,7 +42,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(num_threads)
 
 
-@_one_thread()
+@one_thread()
 def warm_up(
     model: Qwen3VLForConditionalGeneration,
     processor: Qwen3VLProcessor,
@@ -67,25 +68,66 @@ def warm_up(
     """
     started = time.perf_counter()
     rng = random.Random(seed)
-    pupil = Pupil(model, processor, recipe, rng, num_readings=len(full[0].readings))
+    encoder = Encoder(processor.tokenizer, num_readings=len(full[0].readings))
+    pupil = Pupil(model, encoder, recipe, rng)
     easy_views, full_views = (encode_views(part, processor, model) for part in (easy, full))
-    _clean_stage(pupil, easy_views, full_views)
-    num_clean_steps = pupil.num_steps
-    _sloppy_stage(pupil, full_views)
-    model.eval()
+
+    def show(puzzle: Puzzle) -> str:
+        cites = rng.random() < recipe.student_citing_fraction
+        return citing(puzzle) if cites else sloppy(puzzle, recipe.slip_fraction, rng)
+
+    def tell(puzzle: Puzzle) -> str:
+        return citing(puzzle) if rng.random() < recipe.teacher_citing_fraction else clean(puzzle)
+
+    lessons = Lessons(easy=easy_views, full=full_views, clean=clean, sloppy=show, tell=tell)
+    num_clean_steps = teach(pupil, lessons)
     figures = {
         "clean_steps": num_clean_steps,
         "sloppy_steps": recipe.sloppy_steps,
         "train_s": round(time.perf_counter() - started, 2),
         **measure(model, processor, held_out, seed),
     }
-    log.info("warm start: %s", ", ".join(f"{name} {value:g}" for name, value in figures.items()))
+    log.info("warm start: %s", in_words(figures))
     return figures
 
 
-def _clean_stage(pupil: Pupil, easy: Views, full: Views) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lessons:
+    """What a pupil is shown."""
+
+    easy: Views
+    """Puzzles of the first steps."""
+    full: Views
+    """Puzzles of all other steps."""
+    clean: Write
+    """The student's demonstrations of the clean stage."""
+    sloppy: Write
+    """Those of the sloppy stage."""
+    tell: Write
+    """The teacher's demonstrations of both."""
+
+
+def teach(pupil: Pupil, lessons: Lessons) -> int:
+    """Take the pupil through both stages, leave its model in evaluation mode, and return the steps of the first."""
+    _clean_stage(pupil, lessons)
+    num_clean_steps = pupil.num_steps
+    _sloppy_stage(pupil, lessons)
+    pupil.model.eval()
+    return num_clean_steps
+
+
+def in_words(figures: dict[str, float]) -> str:
+    """Return figures as one line.
+
+    Example:
+        >>> in_words({"clean_steps": 240, "student_greedy_accuracy": 0.5})
+        'clean_steps 240, student_greedy_accuracy 0.5'
+    """
+    return ", ".join(f"{name} {value:g}" for name, value in figures.items())
+
+
+def _clean_stage(pupil: Pupil, lessons: Lessons) -> None:
     recipe = pupil.recipe
-    tell = _teller(recipe, pupil.rng)
     while not pupil.is_ready:
         if pupil.num_steps >= recipe.max_clean_steps:
             log.warning(
@@ -97,24 +139,17 @@ def _clean_stage(pupil: Pupil, easy: Views, full: Views) -> None:
                 recipe.copy_accuracy,
             )
             return
-        pupil.step(easy if pupil.num_steps < recipe.easy_steps else full, clean, tell)
+        views = lessons.easy if pupil.num_steps < recipe.easy_steps else lessons.full
+        pupil.step(views, lessons.clean, lessons.tell)
 
 
-def _sloppy_stage(pupil: Pupil, views: Views) -> None:
-    recipe, rng = pupil.recipe, pupil.rng
-
-    def show(puzzle: Puzzle) -> str:
-        cites = rng.random() < recipe.student_citing_fraction
-        return citing(puzzle) if cites else sloppy(puzzle, recipe.slip_fraction, rng)
-
-    tell = _teller(recipe, rng)
+def _sloppy_stage(pupil: Pupil, lessons: Lessons) -> None:
+    recipe = pupil.recipe
     for step in range(recipe.sloppy_steps):
         fall = 1 - 0.9 * step / recipe.sloppy_steps
-        pupil.step(views, show, tell, lr_fraction=recipe.sloppy_lr_fraction * fall)
-
-
-def _teller(recipe: Recipe, rng: random.Random) -> Write:
-    def tell(puzzle: Puzzle) -> str:
-        return citing(puzzle) if rng.random() < recipe.teacher_citing_fraction else clean(puzzle)
-
-    return tell
+        pupil.step(
+            lessons.full,
+            lessons.sloppy,
+            lessons.tell,
+            lr_fraction=recipe.sloppy_lr_fraction * fall,
+        )

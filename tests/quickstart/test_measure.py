@@ -19,7 +19,7 @@ def test_accuracy_looks_at_the_last_tag_only():
         f"<answer>1{right[2]}</answer>",
         right[3],
     ]
-    assert accuracy(texts, PUZZLES) == 0.25
+    assert accuracy(texts, right) == 0.25
 
 
 def test_citing_fraction_counts_texts_not_words():
