@@ -16,6 +16,10 @@ FILLED = (
 """What a user must say where the quickstart does not: enough to leave no ??? behind."""
 
 
+EXPERIMENTS_WITH_A_GROUP = {"claims/": "claims", "paper=": "rlsd_qwen3_vl_8b"}
+"""Groups that only some experiments have."""
+
+
 def options() -> list[str]:
     """List every option of every group as group=option."""
     files = (path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
@@ -29,8 +33,9 @@ def composed(*overrides: str):
 
 def fill(option: str) -> list[str]:
     """Say what an option leaves to the user; a group that only an experiment has needs the experiment."""
-    if option.startswith("claims/"):
-        return ["experiment=claims"]
+    for group, experiment in EXPERIMENTS_WITH_A_GROUP.items():
+        if option.startswith(group):
+            return [f"experiment={experiment}"]
     needed = {
         "experiment=none": [*FILLED],
         "model=pretrained": ["model.path=some/model"],

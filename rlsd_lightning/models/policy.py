@@ -154,11 +154,12 @@ def family_of(config: PretrainedConfig) -> Family:
     Raises:
         ValueError: a multimodal model whose family is not known here, or one without full attention.
     """
-    if config.model_type == "qwen3_vl":
+    if config.model_type in Qwen3VLFamily.MODEL_TYPES:
         return Qwen3VLFamily(config)
     if hasattr(config, "vision_config"):
         raise ValueError(
-            f"model.path holds a {config.model_type!r} model; vision-language families known here: 'qwen3_vl'. "
+            f"model.path holds a {config.model_type!r} model; vision-language families known here: "
+            f"{', '.join(Qwen3VLFamily.MODEL_TYPES)}. "
             "Add a class like rlsd_lightning/models/qwen3_vl.py and name it in family_of."
         )
     layer_types = set(getattr(config, "layer_types", None) or ["full_attention"])

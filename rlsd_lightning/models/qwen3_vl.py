@@ -26,7 +26,12 @@ class Qwen3VLFeatures(NamedTuple):
 
 
 class Qwen3VLFamily:
-    """Positions, image tokens and forward pass of Qwen3VLForConditionalGeneration."""
+    """Positions, image tokens and forward pass of Qwen3VLForConditionalGeneration, and of its mixture of experts.
+
+    The two differ inside a layer only. A mixture is trained without a loss that balances its router's load.
+    """
+
+    MODEL_TYPES = ("qwen3_vl", "qwen3_vl_moe")
 
     def __init__(self, config: PretrainedConfig) -> None:
         self.image_token_id: int = config.image_token_id

@@ -117,7 +117,7 @@ def test_the_reader_of_a_text_model_is_its_tokenizer(text_folder, tokenizer):
 
 
 def test_an_unknown_vision_language_family_is_refused():
-    with pytest.raises(ValueError, match=r"'qwen2_vl'.*known here: 'qwen3_vl'"):
+    with pytest.raises(ValueError, match=r"'qwen2_vl'.*known here: qwen3_vl, qwen3_vl_moe\."):
         family_of(Qwen2VLConfig())
 
 

@@ -178,6 +178,22 @@ def test_every_experiment_runs_one_small_step_with_debug_cpu(workplace, rlsd, ex
     assert "Learnt in 1 steps" in done.stdout
 
 
+PAPER = (
+    *OWN[:2],
+    "data.train.split=null",
+    "data.train.columns={kind: kind, reference: reference, id: id}",
+)
+
+
+def test_every_run_of_the_papers_table_takes_one_small_step_with_debug_cpu(workplace, rlsd):
+    methods = ("rlsd", "grpo", "opsd", "sdpo", "grpo_opsd")
+    runs = ",".join(f"{method}_qwen3_vl_8b" for method in methods)
+    small = (*PAPER, *SMALL[:1], "verifier=spread", "paths.runs=debug_paper")
+    done = rlsd("fit", "--multirun", f"experiment={runs}", "debug=cpu", *small)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Learnt in 1 steps") == len(methods)
+
+
 @pytest.mark.slow
 def test_the_quickstart_doubles_its_accuracy(rlsd, tmp_path):
     done = rlsd("fit", f"paths.data={tmp_path}/data", f"paths.runs={tmp_path}/runs")
