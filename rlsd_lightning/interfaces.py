@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from rlsd_lightning.types import CreditNeeds
@@ -38,6 +38,41 @@ class ChecksProblems(Protocol):
 
 
 @runtime_checkable
+class JudgesQuickly(Protocol):
+    """A verifier that can say of some responses at once what it says of them: in linear time, without risk.
+
+    A VerifierPool judges those in the process that asks, which costs a fraction of sending them to another one.
+    """
+
+    def verify_quickly(self, problem: Problem, response: str) -> Verdict | None:
+        """Return what `verify` returns; None if that takes more than linear time, or might crash or bloat its process."""
+        ...
+
+
+@runtime_checkable
+class NamesWhatCounts(Protocol):
+    """A verifier whose verdict depends on a part of the response, so that many a response need not be judged anew."""
+
+    def what_counts(self, problem: Problem, response: str) -> Hashable:
+        """Return that part, in linear time: where it is equal, so are the verdicts on responses to this problem."""
+        ...
+
+
+def verify_quickly(verifier: Verifier, problem: Problem, response: str) -> Verdict | None:
+    """Return a verifier's verdict if it can be had at once; None of a verifier that does not say."""
+    if not isinstance(verifier, JudgesQuickly):
+        return None
+    return verifier.verify_quickly(problem, response)
+
+
+def what_counts(verifier: Verifier, problem: Problem, response: str) -> Hashable:
+    """Return what of a response a verdict depends on; of a verifier that does not say, the whole response."""
+    if not isinstance(verifier, NamesWhatCounts):
+        return response
+    return verifier.what_counts(problem, response)
+
+
+@runtime_checkable
 class RolloutEngine(Protocol):
     """Samples completions from weights it is given or shares; lives for the whole run.
 
@@ -64,6 +99,17 @@ class RolloutEngine(Protocol):
 
     def wake(self) -> None:
         """Be ready to generate again."""
+        ...
+
+
+@runtime_checkable
+class StreamsCompletions(Protocol):
+    """An engine that hands over each group when it is done, so that judging overlaps with generating the others."""
+
+    def generate_each(
+        self, prompts: Sequence[Prompt], sampling: Sampling, group_size: int
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """Yield the place of each prompt with its completions, which are those of `generate`, in any order."""
         ...
 
 

@@ -70,6 +70,12 @@ class AnswerFormat:
         reason = f"not in form: {fault}" if fault else "in form"
         return Verdict(reward=float(not fault), correct=not fault, reason=reason)
 
+    verify_quickly = verify
+
+    def what_counts(self, problem: Problem, response: str) -> str:
+        """Return what is said of the form: there are few verdicts."""
+        return self.verify(problem, response).reason
+
     def _fault(self, text: str) -> str:
         """Return what is wrong with the form; nothing if it is right."""
         if self.once:

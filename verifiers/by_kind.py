@@ -6,10 +6,11 @@ without a word.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 
-from rlsd_lightning.interfaces import ChecksProblems, Verifier
+from rlsd_lightning.interfaces import ChecksProblems, Verifier, verify_quickly, what_counts
 from rlsd_lightning.types import Problem, Verdict
 
 _SHOWN = 5
@@ -40,10 +41,15 @@ class ByKind:
 
     def verify(self, problem: Problem, response: str) -> Verdict:
         """Judge `response` by the verifier for the problem's kind."""
-        verifier = self.routes.get(spelt_alike(problem.kind))
-        if verifier is None:
-            raise ValueError(f"{problem.place}: {self._unknown(problem.kind)}")
-        return verifier.verify(problem, response)
+        return self._route(problem).verify(problem, response)
+
+    def verify_quickly(self, problem: Problem, response: str) -> Verdict | None:
+        """Judge `response` if the verifier for the problem's kind can at once."""
+        return verify_quickly(self._route(problem), problem, response)
+
+    def what_counts(self, problem: Problem, response: str) -> Hashable:
+        """Return what counts for the verifier for the problem's kind."""
+        return what_counts(self._route(problem), problem, response)
 
     def check(self, problems: Iterable[Problem]) -> None:
         """Find out before training whether every problem has a verifier, and what that verifier says of it.
@@ -62,6 +68,13 @@ class ByKind:
             lines = "\n".join(f"  {p.place}: kind {p.kind!r}" for p in first)
             raise ValueError(f"{count} problems: {self._unknown(first[0].kind)}\n{lines}")
 
+    def _route(self, problem: Problem) -> Verifier:
+        """Return the verifier for a problem's kind."""
+        verifier = self.routes.get(spelt_alike(problem.kind))
+        if verifier is None:
+            raise ValueError(f"{problem.place}: {self._unknown(problem.kind)}")
+        return verifier
+
     def _checked(self, problem: Problem) -> bool:
         """Whether a problem has a verifier; an error if that verifier finds a fault in it."""
         verifier = self.routes.get(spelt_alike(problem.kind))
@@ -76,6 +89,7 @@ class ByKind:
         )
 
 
+@functools.lru_cache(maxsize=1024)
 def spelt_alike(kind: str) -> str:
     """Return a kind in lower case, with one underscore for blanks and hyphens.
 

@@ -8,6 +8,7 @@ _MAX_DECORATED_CHARS = 2_000
 _MARKS = ("$$", "$", "**", "`", '"')
 _BRACKETS = (("\\(", "\\)"), ("\\[", "\\]"))
 _COMMANDS = ("\\boxed", "\\text", "\\textbf", "\\mathrm", "\\mathbf")
+_FIRST_CHARACTERS = ("$", "*", "`", '"', "\\")
 
 
 def undecorated(text: str) -> str:
@@ -44,6 +45,8 @@ def _without_end(text: str) -> str:
 
 def _peel(text: str) -> str:
     """Return text without its outermost decoration; unchanged where it has none."""
+    if not text.startswith(_FIRST_CHARACTERS):
+        return text
     for mark in _MARKS:
         inner = text[len(mark) : -len(mark)]
         if text == f"{mark}{inner}{mark}" and inner and mark[0] not in inner:

@@ -105,6 +105,10 @@ class JsonSchema:
             return _wrong(answer, fault)
         return Verdict(reward=1.0, correct=True, reason=f"valid: got {quoted(answer)}")
 
+    def what_counts(self, problem: Problem, response: str) -> str | None:
+        """Return the answer."""
+        return extract_answer(response, self.which, self.sources)
+
     def check(self, problems: Iterable[Problem]) -> None:
         """Find out before training whether every problem has a schema that can be used.
 

@@ -29,7 +29,7 @@ from rlsd_lightning.answers.extraction import check_extraction, closing_brace, e
 from rlsd_lightning.answers.magnitude import MAX_BITS, bits_bound
 from rlsd_lightning.types import Problem, Verdict
 from rlsd_lightning.verifiers.expressions import Expression, read_expression
-from rlsd_lightning.verifiers.numerals import Numeral, read_numeral
+from rlsd_lightning.verifiers.numerals import read_numeral
 from rlsd_lightning.verifiers.verdicts import not_judged, quoted, right_or_wrong
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its timeouts are off
@@ -78,16 +78,38 @@ class Math:
 
     def verify(self, problem: Problem, response: str) -> Verdict:
         """Judge `response` against the expression in `problem.answer`."""
+        answer = self.what_counts(problem, response)
+        verdict = self._judge_read(problem, answer)
+        return self._work_out(problem, answer) if verdict is None else verdict
+
+    def verify_quickly(self, problem: Problem, response: str) -> Verdict | None:
+        """Judge `response` unless something has to be worked out."""
+        answer = self.what_counts(problem, response)
+        if answer is not None and len(answer) > self.max_chars:
+            return None
+        return self._judge_read(problem, answer)
+
+    def what_counts(self, problem: Problem, response: str) -> str | None:
+        """Return the answer."""
+        return extract_answer(response, self.which, self.sources)
+
+    def _judge_read(self, problem: Problem, answer: str | None) -> Verdict | None:
+        """Judge an answer as far as reading it will do; None where the formulas differ."""
         gold = problem.answer.strip()
-        wanted = self._read(gold)
+        wanted, got = self._read(gold), self._read(answer or "")
         if not wanted.latex:
             return not_judged(f"the gold answer {quoted(gold)} is empty or too long")
-        answer = extract_answer(response, self.which, self.sources)
-        got = self._read(answer or "")
-        if not got.latex:
-            return right_or_wrong(False, answer, gold)
+        if not got.latex or got == wanted:
+            return right_or_wrong(bool(got.latex), answer, gold)
+        correct = equal_numbers(got, wanted)
+        return None if correct is None else right_or_wrong(correct, answer, gold)
+
+    def _work_out(self, problem: Problem, answer: str | None) -> Verdict:
+        """Judge an answer by what the formulas come to."""
+        gold = problem.answer.strip()
+        wanted, got = self._read(gold), self._read(answer or "")
         try:
-            correct = got == wanted or within(self.time_limit_s, lambda: equal(got, wanted))
+            correct = within(self.time_limit_s, lambda: equal(got, wanted))
         except TimeoutError as error:
             return not_judged(f"comparing {quoted(answer)} with {quoted(gold)} {error}")
         if correct is None:
@@ -100,7 +122,7 @@ class Math:
         """Return what an answer comes down to; nothing if it is too long."""
         if len(answer) > MAX_ANSWER_CHARS:
             return Expression("")
-        found = read_expression(answer)
+        found = _read(answer)
         return found if len(found.latex) <= self.max_chars else Expression("")
 
 
@@ -115,9 +137,9 @@ def equal(got: Expression, wanted: Expression) -> bool | None:
         >>> equal(Expression("2x+x"), Expression("3x")), equal(Expression("28"), Expression("28", percent=True))
         (True, True)
     """
-    numbers = read_numeral(got.latex), read_numeral(wanted.latex)
-    if all(numbers):
-        return _equal_numbers(*numbers, got.percent, wanted.percent)
+    same = equal_numbers(got, wanted)
+    if same is not None:
+        return same
     if _decimal_comma(got.latex, wanted.latex):
         return True
     if too_heavy(wanted.latex):
@@ -170,12 +192,28 @@ def _readings(got: Expression, wanted: Expression) -> list[tuple[str, str]]:
     return pairs
 
 
-def _equal_numbers(got: Numeral, wanted: Numeral, got_percent: bool, wanted_percent: bool) -> bool:
-    pairs = [(got.value, wanted.value)]
-    if got_percent and not wanted_percent:
-        pairs.append((got.value / 100, wanted.value))
-    if wanted_percent and not got_percent:
-        pairs.append((got.value, wanted.value / 100))
+_read = functools.lru_cache(maxsize=2048)(read_expression)
+
+
+def equal_numbers(got: Expression, wanted: Expression) -> bool | None:
+    """Whether two plain numbers are equal; None where one side is more than a number.
+
+    Args:
+        got: the answer.
+        wanted: the gold answer.
+
+    Example:
+        >>> equal_numbers(Expression("0.28"), Expression("28", percent=True)), equal_numbers(Expression("x"), Expression("1"))
+        (True, None)
+    """
+    numbers = read_numeral(got.latex), read_numeral(wanted.latex)
+    if numbers[0] is None or numbers[1] is None:
+        return None
+    pairs = [(numbers[0].value, numbers[1].value)]
+    if got.percent and not wanted.percent:
+        pairs.append((pairs[0][0] / 100, pairs[0][1]))
+    if wanted.percent and not got.percent:
+        pairs.append((pairs[0][0], pairs[0][1] / 100))
     return any(a == b or abs(a - b) <= min(5e-7, 1e-4 * max(abs(a), abs(b))) for a, b in pairs)
 
 

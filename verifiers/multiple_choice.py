@@ -6,7 +6,9 @@ two options, or rules one out, names none. A letter counts only where it cannot 
 
 from __future__ import annotations
 
+import functools
 import re
+import string
 from collections.abc import Mapping, Sequence
 
 from rlsd_lightning.answers.extraction import check_extraction, extract_answer
@@ -38,6 +40,8 @@ _SEVERAL = re.compile(
 )
 _RULED_OUT = re.compile(r"\b(?:not|isn't|wrong|incorrect|false|neither|except)\b", re.IGNORECASE)
 _ARTICLES = ("a", "an", "the")
+_Options = tuple[tuple[str, str], ...]
+"""Letters with their texts."""
 
 
 def read_choice(answer: str, options: Mapping[str, str]) -> str | None:
@@ -54,8 +58,13 @@ def read_choice(answer: str, options: Mapping[str, str]) -> str | None:
         >>> [read_choice(text, options) for text in ["B or C", "Because it barks", "B. cat", "not B", "5"]]
         [None, None, None, None, None]
     """
-    answer = undecorated(answer)
-    if not answer or len(answer) > MAX_CHARS:
+    return None if len(answer) > MAX_CHARS else _read(answer, tuple(options.items()))
+
+
+@functools.lru_cache(maxsize=4096)
+def _read(answer: str, listed: _Options) -> str | None:
+    answer, options = undecorated(answer), dict(listed)
+    if not answer:
         return None
     alone = _ALONE.fullmatch(answer)
     if alone and alone["letter"].upper() in options:
@@ -71,14 +80,20 @@ def read_choice(answer: str, options: Mapping[str, str]) -> str | None:
 
 def _by_text(answer: str, options: Mapping[str, str]) -> str | None:
     """Return the one option whose text the answer is: to the letter first, then but for case, blanks and articles."""
-    for normalise in (str.strip, _loosely):
-        wanted = normalise(answer)
-        letters = [
-            letter for letter, text in options.items() if wanted and normalise(text) == wanted
-        ]
-        if len(letters) == 1:
-            return letters[0]
-    return None
+    to_the_letter, loosely = _letters_by_text(tuple(options.items()))
+    return to_the_letter.get(answer.strip()) or loosely.get(_loosely(answer))
+
+
+@functools.lru_cache(maxsize=1024)
+def _letters_by_text(
+    options: _Options,
+) -> tuple[dict[str, str | None], dict[str, str | None]]:
+    """Return the options' letters by their texts, as they are and loosely; None where several have the same text."""
+    found: tuple[dict[str, str | None], dict[str, str | None]] = ({"": None}, {"": None})
+    for letter, text in options:
+        for letters, key in zip(found, (text.strip(), _loosely(text)), strict=True):
+            letters[key] = None if key in letters else letter
+    return found
 
 
 def _loosely(text: str) -> str:
@@ -147,17 +162,18 @@ class MultipleChoice:
         correct = answer is not None and read_choice(answer, options) == wanted
         return right_or_wrong(correct, answer, problem.answer)
 
+    verify_quickly = verify
+
     def _options(self, problem: Problem) -> dict[str, str]:
         """Return the texts of the options by letter."""
         given = problem.extra.get("options")
         if given is None:
             return dict.fromkeys(self.letters, "")
-        if isinstance(given, Mapping) and given:
+        if isinstance(given, Sequence) and not isinstance(given, str) and 0 < len(given) <= 26:
+            return dict(zip(string.ascii_uppercase, map(str, given), strict=False))
+        options: dict[str, str] = {}
+        if isinstance(given, Mapping):
             options = {str(letter).strip().upper(): str(text) for letter, text in given.items()}
-        elif isinstance(given, Sequence) and not isinstance(given, str) and 0 < len(given) <= 26:
-            options = {chr(ord("A") + index): str(text) for index, text in enumerate(given)}
-        else:
-            options = {}
         if not options or not all(len(letter) == 1 and "A" <= letter <= "Z" for letter in options):
             raise ValueError(
                 f"{problem.place}: extra.options is {given!r}, but it must be texts by letter (A: cat, B: dog) or a "

@@ -5,6 +5,7 @@ Nothing is evaluated: "1/2", "2+2" and "forty-two" are no numerals. Only ASCII d
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -64,8 +65,11 @@ def read_numeral(text: str, units: Sequence[str] = ()) -> Numeral | None:
         >>> read_numeral("1e999") is None, read_numeral("nan") is None
         (True, True)
     """
-    if len(text) > MAX_CHARS:
-        return None
+    return None if len(text) > MAX_CHARS else _read(text, tuple(units))
+
+
+@functools.lru_cache(maxsize=4096)
+def _read(text: str, units: tuple[str, ...]) -> Numeral | None:
     for spelling, plain in _SPELLINGS.items():
         text = text.replace(spelling, plain)
     text, unit = _split_unit(undecorated(text), units)

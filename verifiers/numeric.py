@@ -129,6 +129,8 @@ class Numeric:
             correct = got is not None and _equal(got, wanted, tolerance, decimals)
         return right_or_wrong(correct, answer, problem.answer)
 
+    verify_quickly = verify
+
     def _rules(self, problem: Problem) -> tuple[Tolerance, Sequence[str], bool, int | None]:
         """Return tolerance, units, words and decimals for this problem."""
         extra = problem.extra

@@ -114,6 +114,10 @@ class Ocr:
         reason = f"{metric} {reward:.3f}: got {quoted(answer)}, wanted {wanted}"
         return Verdict(reward=reward, correct=reward == 1, reason=reason)
 
+    def what_counts(self, problem: Problem, response: str) -> str | None:
+        """Return the answer."""
+        return extract_answer(response, self.which, self.sources)
+
     def _rules(self, problem: Problem) -> tuple[str, float, bool]:
         """Return metric, threshold and whether case counts for this problem."""
         extra = problem.extra

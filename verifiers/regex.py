@@ -59,6 +59,10 @@ class Regex:
         except TimeoutError as error:
             return not_judged(f"matching {quoted(answer)} with {quoted(pattern)} {error}")
 
+    def what_counts(self, problem: Problem, response: str) -> str | None:
+        """Return the answer."""
+        return extract_answer(response, self.which, self.sources)
+
     def check(self, problems: Iterable[Problem]) -> None:
         """Find out before training whether every problem has a pattern that can be used.
 

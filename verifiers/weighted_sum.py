@@ -6,10 +6,10 @@ Correctness stays apart from shaping: it is what one of the parts says, not whet
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
-from rlsd_lightning.interfaces import ChecksProblems, Verifier
+from rlsd_lightning.interfaces import ChecksProblems, Verifier, verify_quickly, what_counts
 from rlsd_lightning.types import Problem, Verdict
 
 
@@ -46,7 +46,26 @@ class WeightedSum:
 
     def verify(self, problem: Problem, response: str) -> Verdict:
         """Judge `response` by every part."""
-        verdicts = {name: part.verify(problem, response) for name, part in self.verifiers.items()}
+        return self._sum(
+            {name: part.verify(problem, response) for name, part in self.verifiers.items()}
+        )
+
+    def verify_quickly(self, problem: Problem, response: str) -> Verdict | None:
+        """Judge `response` if every part can at once."""
+        verdicts: dict[str, Verdict] = {}
+        for name, part in self.verifiers.items():
+            verdict = verify_quickly(part, problem, response)
+            if verdict is None:
+                return None
+            verdicts[name] = verdict
+        return self._sum(verdicts)
+
+    def what_counts(self, problem: Problem, response: str) -> Hashable:
+        """Return what counts for the parts, one after the other."""
+        return tuple(what_counts(part, problem, response) for part in self.verifiers.values())
+
+    def _sum(self, verdicts: Mapping[str, Verdict]) -> Verdict:
+        """Weigh and add the verdicts of the parts."""
         valid = all(verdict.valid for verdict in verdicts.values())
         reward = sum(self.weights[name] * verdict.reward for name, verdict in verdicts.items())
         return Verdict(
