@@ -108,7 +108,7 @@ class RolloutLoader:
         self._supply.load_state_dict(state["supply"])
 
     def _make_step(self, step: int) -> list[RolloutBatch]:
-        with self._forward_context():
+        with self._forward_context(), self._collector.awake():
             groups, metrics = self._collect(step)
         units = split_groups(
             groups, self._num_micro_batches, self._max_row_tokens, self._share_prefix

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -66,13 +67,14 @@ class RolloutCollector:
     def collect(
         self, problems: Sequence[Problem], sampling: Sampling
     ) -> tuple[list[list[Rollout]], dict[str, Mean]]:
-        """Return one group of rollouts per problem, and what was measured on the way."""
+        """Return one group of rollouts per problem, and what was measured on the way.
+
+        The engine must be awake: see `awake`.
+        """
         watch = Stopwatch()
         with watch.phase("rollout"):
             students = [self.encoder.student(problem) for problem in problems]
-            self.engine.wake()
             completions = self.engine.generate(students, sampling, self.group_size)
-            self.engine.sleep()
         with watch.phase("verify"):
             verdicts = self._judge(problems, completions)
         with watch.phase("encode_teacher"):
@@ -107,6 +109,18 @@ class RolloutCollector:
         ]
         judging = self.pool.read_metrics() if self.pool is not None else {}
         return groups, watch.read() | rollout_metrics(groups) | judging
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Keep the engine awake for all calls of `collect` in a step.
+
+        Waking may be collective, and with refilling the ranks collect different numbers of times.
+        """
+        self.engine.wake()
+        try:
+            yield
+        finally:
+            self.engine.sleep()
 
     def close(self) -> None:
         """End the processes that judge; another step would start them again."""

@@ -90,7 +90,8 @@ def test_whether_the_teacher_is_needed_is_asked_at_every_step():
 
 def test_the_engine_is_awake_while_it_generates_and_sleeps_afterwards():
     made = collector()
-    made.collect(PROBLEMS, SAMPLING)
+    with made.awake():
+        made.collect(PROBLEMS, SAMPLING)
     assert made.engine.calls == ["wake", (["a", "b"], SAMPLING, 4), "sleep"]
 
 
