@@ -8,6 +8,7 @@ teacher_sync        policy -> teacher
 weight_sync         policy -> rollout engine
 step_checkpoint     checkpoints at the ends of steps, from which a run goes on exactly
 graceful_stop       Ctrl-C and SIGTERM: finish the step, save, say how to go on
+rank_watch          with several processes: one that is gone ends the others, with its name
 rollout_recorder    every completion as JSONL, with its tokens now and then
 prediction_writer   completions with verdicts of `predict`
 progress            reward, accuracy, lambda, clipped fraction, tokens/s

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from rlsd_lightning import checkpoints, run_folder
+from rlsd_lightning import checkpoints, run_folder, torchrun
 from rlsd_lightning.config import instantiate
 from rlsd_lightning.time_limit import TimeLimit
 
@@ -42,7 +42,8 @@ def setup_run(cfg: DictConfig) -> Run:
     """Choose or make the run's folder, note it in cfg.paths.run, and write config.yaml.
 
     version null: the newest unfinished version that was started with the same settings goes on; if there is none, a
-    new version starts. A named version is taken as it is. Ranks that Lightning relaunches follow their parent.
+    new version starts. A named version is taken as it is. Ranks that Lightning relaunches follow their parent, those
+    that torchrun started follow rank zero.
 
     Args:
         cfg: the whole configuration; paths.run is set here.
@@ -56,6 +57,8 @@ def setup_run(cfg: DictConfig) -> Run:
         run = Run(dir=Path(os.environ[_RUN_DIR]), resume_from=Path(decided) if decided else None)
     elif version := settings.version or _shared_version(cfg):
         run = _named(cfg, _root(cfg) / str(version))
+    elif torchrun.is_launched():
+        run = _from_json(torchrun.agreed(lambda: _to_json(_next(cfg, _root(cfg)))))
     else:
         run = _next(cfg, _root(cfg))
     cfg.paths.run = str(run.dir)
@@ -141,15 +144,25 @@ def _root(cfg: DictConfig) -> Path:
 
 
 def _shared_version(cfg: DictConfig) -> str | None:
-    """Return a version that ranks which do not know each other agree on; None if this process decides alone."""
+    """Return a version that ranks which do not know each other agree on; None if they can ask rank zero."""
     if "SLURM_JOB_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
         return f"slurm_{os.environ['SLURM_JOB_ID']}"
-    if "TORCHELASTIC_RUN_ID" in os.environ or cfg.trainer.num_nodes > 1:
+    if cfg.trainer.num_nodes > 1 and not torchrun.is_launched():
         raise ValueError(
             "exp_manager.version is null, but several processes were started separately and would each choose a "
             "version of their own. Set exp_manager.version=NAME in the command of all of them."
         )
     return None
+
+
+def _to_json(run: Run) -> dict[str, str | None]:
+    return {"dir": str(run.dir), "resume_from": run.resume_from and str(run.resume_from)}
+
+
+def _from_json(run: dict[str, str | None]) -> Run:
+    assert run["dir"] is not None
+    checkpoint = run["resume_from"]
+    return Run(dir=Path(run["dir"]), resume_from=None if checkpoint is None else Path(checkpoint))
 
 
 def _named(cfg: DictConfig, folder: Path) -> Run:

@@ -25,6 +25,8 @@ STATIONS = (
         "step_boundary",
         "spelling",
         "console",
+        "peer_watch",
+        "torchrun",
     ),
     (
         "data",

@@ -19,6 +19,7 @@ from rlsd_lightning import exp_manager, run_folder
 from rlsd_lightning.checkpoints import WholeFileCheckpointIO, newest_in
 from rlsd_lightning.exp_manager import mark_finished, setup_run
 from rlsd_lightning.step_boundary import ends_step
+from tests.helpers.ranks import run_ranks
 
 CONF = Path(str(resources.files("rlsd_lightning.conf")))
 
@@ -34,6 +35,7 @@ def _one_process(monkeypatch):
         "SLURM_PROCID",
         "SLURM_JOB_ID",
         "TORCHELASTIC_RUN_ID",
+        "TORCHELASTIC_RESTART_COUNT",
         "RLSD_SWEEP_JOB",
     ):
         monkeypatch.delenv(name, raising=False)
@@ -270,8 +272,73 @@ def test_a_relaunched_rank_follows_its_parent_and_writes_nothing(cfg, monkeypatc
     assert (first.dir / "config.yaml").stat().st_mtime_ns == written
 
 
-def test_ranks_that_were_started_apart_need_a_named_version(cfg, monkeypatch):
+@pytest.fixture
+def under_torchrun(monkeypatch):
+    """Return a function that calls another one on both ranks of torchrun, which find the store of its agent."""
+
+    def run(function):
+        store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        environment = {
+            "TORCHELASTIC_RUN_ID": "none",
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(store.port),
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+
+        def as_rank(rank):
+            os.environ["RANK"] = os.environ["LOCAL_RANK"] = str(rank)
+            del os.environ["RLSD_RUN_DIR"]  # as in a fresh process
+            return function(rank)
+
+        return run_ranks(as_rank, 2)
+
+    return run
+
+
+def test_ranks_of_torchrun_follow_rank_zero(cfg, under_torchrun):
+    """Whatever the others see: here the run is finished by the time that rank 1 looks."""
+
+    def work(rank):
+        time.sleep(0.3 * rank)
+        run = setup_run(again(cfg))
+        write_checkpoint(run.dir, "step_00000010.ckpt")
+        return run
+
+    def finish(rank):
+        run = work(rank)
+        mark_finished(run)
+        return run
+
+    first, second, third = (under_torchrun(function) for function in (work, finish, work))
+    for run, (version, step) in zip(
+        (first, second, third),
+        [("version_0", None), ("version_0", "step_00000010.ckpt"), ("version_1", None)],
+        strict=True,
+    ):
+        assert run[0] == run[1]
+        assert run[0].dir.name == version
+        assert (run[0].resume_from and run[0].resume_from.name) == step
+
+
+def test_what_stops_rank_zero_of_torchrun_stops_the_others(cfg, under_torchrun):
+    """They would wait for its answer otherwise."""
+    cfg.exp_manager.exp_dir = "/dev/null/runs"
+
+    def work(rank):
+        with pytest.raises((OSError, ValueError)) as stopped:
+            setup_run(again(cfg))
+        return str(stopped.value)
+
+    own, passed_on = under_torchrun(work)
+    assert "/dev/null" in own
+    assert passed_on == f"rank 0 stopped, so this rank does, too: {own}"
+
+
+def test_torchrun_without_a_shared_store_needs_a_named_version(cfg, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
     with pytest.raises(ValueError, match=r"Set exp_manager\.version=NAME"):
         setup_run(cfg)
     assert setup_run(again(cfg, exp_manager__version="shared")).dir.name == "shared"
