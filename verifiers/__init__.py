@@ -12,6 +12,7 @@ raises on it, evaluates it, or takes long over it.
     grounding        boxes and stretches of time, by their overlap
     regex            the problem's pattern matches
     json_schema      JSON that a schema allows
+    sql              a query returns what the gold query returns
     answer_format    thought and answer stand between their tags
     weighted_sum     several of these, each with a weight
     by_kind          sends each problem to the verifier of its kind
@@ -26,6 +27,9 @@ Shared by them:
     expressions  the formula that a mathematical answer comes down to
     patterns     regular expressions under a time limit
     strict_json  JSON as its standard has it
+    sql_rows     whether two results of queries are the same
+    sql_text     what the words of a query tell
+    sql_runner   queries in a process of their own; sql_worker is that process, sql_sqlite, sql_duckdb, sql_postgresql its dialects
     verdicts     how a verdict is worded
 
 Where an answer stands in a response, and how long reading it may take: rlsd_lightning.answers.

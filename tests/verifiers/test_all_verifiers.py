@@ -18,6 +18,7 @@ from rlsd_lightning.verifiers.multiple_choice import MultipleChoice
 from rlsd_lightning.verifiers.numeric import Numeric
 from rlsd_lightning.verifiers.ocr import Ocr
 from rlsd_lightning.verifiers.regex import Regex
+from rlsd_lightning.verifiers.sql import Sql
 from rlsd_lightning.verifiers.text import Text
 from rlsd_lightning.verifiers.weighted_sum import WeightedSum
 
@@ -42,8 +43,17 @@ VERIFIERS = {
         }
     ),
 }
-WITHOUT_GOLD = {"format": AnswerFormat(), "json_schema": JsonSchema(), "regex": Regex()}
-EXTRA = {"regex": {"pattern": "(4+)+"}, "json_schema": {"schema": {"type": "object"}}}
+WITHOUT_GOLD = {
+    "format": AnswerFormat(),
+    "json_schema": JsonSchema(),
+    "regex": Regex(),
+    "sql": Sql(),
+}
+EXTRA = {
+    "regex": {"pattern": "(4+)+"},
+    "json_schema": {"schema": {"type": "object"}},
+    "sql": {"schema_and_data": ""},
+}
 NUMBERS = ["42", "-3.5", "1,000", "28%", "6.02e23", "0"]
 LITERAL = ("exact", "rlsd_open_ended")
 GOLD = {
@@ -94,7 +104,7 @@ def gold_problems(name):
 
 
 def some_problem(name):
-    answer = {"multiple_choice": "B", "grounding": "[0, 0, 1, 1]"}.get(name, "4")
+    answer = {"multiple_choice": "B", "grounding": "[0, 0, 1, 1]", "sql": "SELECT 4"}.get(name, "4")
     return Problem(id="1", prompt="", answer=answer, extra=EXTRA.get(name, {}))
 
 

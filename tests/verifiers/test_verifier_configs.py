@@ -40,6 +40,7 @@ def test_all_that_are_promised_are_there():
         "quickstart",
         "regex",
         "rlsd_official",
+        "sql",
         "text",
         "weighted_sum",
     }
