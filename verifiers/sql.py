@@ -12,6 +12,7 @@ than read, or that exceeds a limit earns nothing; a gold query in such trouble i
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import threading
 from collections import OrderedDict
@@ -215,6 +216,7 @@ class Sql:
     def _run(self, settings: _Settings, problem: Problem, query: str) -> Result:
         with self._lock:
             if settings.dialect not in self._runners:
+                _require(settings.dialect)
                 self._runners[settings.dialect] = QueryRunner(
                     settings.dialect, self.memory_mb, self.max_rows
                 )
@@ -282,6 +284,16 @@ def _fault(dialect: Any, time_limit_s: Any, ordered: Any, schema: Any, dsn: Any)
             f"statements that make a database, or where one is. Give extra.schema_and_data or extra.dsn."
         )
     return ""
+
+
+def _require(dialect: str) -> None:
+    """Refuse a dialect whose package is missing."""
+    package = DIALECTS[dialect]
+    if package and importlib.util.find_spec(package) is None:
+        raise ValueError(
+            f"Sql: dialect is {dialect!r}, which needs the package {package}, but it is not installed. Install it: "
+            f"pip install rlsd-lightning[{dialect}]."
+        )
 
 
 def _shape(value: Any) -> str:

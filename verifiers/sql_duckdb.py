@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
+if TYPE_CHECKING:
+    import duckdb
 
-ERRORS = (duckdb.Error,)
 OPENS_FILES = (
     True  # DuckDB looks at /proc and /dev/urandom as it goes; queries themselves reach no file
 )
@@ -31,6 +31,13 @@ _REFUSED_FUNCTIONS = {
 _ROWS_AT_A_TIME = 1_000
 
 
+def errors() -> tuple[type[Exception], ...]:
+    """Return what DuckDB raises; an ImportError where it is not installed."""
+    import duckdb
+
+    return (duckdb.Error,)
+
+
 def connect(schema: str, dsn: str, memory_mb: int) -> duckdb.DuckDBPyConnection:
     """Return a database for one query.
 
@@ -42,6 +49,8 @@ def connect(schema: str, dsn: str, memory_mb: int) -> duckdb.DuckDBPyConnection:
     Raises:
         duckdb.Error: the statements or the file are no database.
     """
+    import duckdb
+
     connection = duckdb.connect(dsn or ":memory:", read_only=bool(dsn))
     connection.execute(f"SET memory_limit = '{memory_mb}MiB'")
     for setting in _SETTINGS:
@@ -67,6 +76,8 @@ def select(
         TimeoutError: it took too long.
         MemoryError: it took too much memory.
     """
+    import duckdb
+
     statements = duckdb.extract_statements(query)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise ValueError("not one statement that only reads")
@@ -90,6 +101,8 @@ def select(
 
 def _called(query: str) -> Iterator[str]:
     """Yield the names in a query that a bracket follows, as DuckDB's own reader cuts it into words."""
+    import duckdb
+
     before = ""
     tokens = [(start, kind) for start, kind in duckdb.tokenize(query)]
     ends = [start for start, _ in tokens[1:]] + [len(query)]

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
+if TYPE_CHECKING:
+    import psycopg
 
-ERRORS = (psycopg.Error,)
 OPENS_FILES = True
 """Waiting for the server takes a descriptor; queries run there, not here."""
 _REFUSED_NAMES = ("pg_terminate_backend", "pg_cancel_backend", 'u&"')
@@ -22,6 +22,13 @@ _REFUSED_FUNCTIONS = re.compile(
     r"\b(?:random|gen_random_uuid|setseed|clock_timestamp)\b\"?\s*\(", re.IGNORECASE
 )
 """Same query, same rows."""
+
+
+def errors() -> tuple[type[Exception], ...]:
+    """Return what psycopg raises; an ImportError where it is not installed."""
+    import psycopg
+
+    return (psycopg.Error,)
 
 
 def connect(schema: str, dsn: str, memory_mb: int) -> psycopg.Connection:
@@ -36,6 +43,8 @@ def connect(schema: str, dsn: str, memory_mb: int) -> psycopg.Connection:
         psycopg.Error: the server cannot be reached.
         ValueError: the role is a superuser.
     """
+    import psycopg
+
     connection = psycopg.connect(dsn, connect_timeout=10)
     connection.read_only = True
     if connection.execute(
@@ -65,6 +74,8 @@ def select(
         TimeoutError: it took too long.
         ConnectionError: the server is gone, whosever fault that is.
     """
+    import psycopg
+
     if "\0" in query:
         raise ValueError("the query contains a null character")  # libpq would end it there
     if any(name in query.lower() for name in _REFUSED_NAMES) or _REFUSED_FUNCTIONS.search(query):

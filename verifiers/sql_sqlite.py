@@ -16,10 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ERRORS = (
-    sqlite3.Error,
-    sqlite3.Warning,
-)  # several statements at once are a Warning to some versions of Python
 OPENS_FILES = False
 """Whether a query may need a file beyond those that `connect` has opened."""
 _ALLOWED = {
@@ -43,6 +39,11 @@ _LIMITS = {
 _STEPS_BETWEEN_LOOKS = 5_000
 _NUM_KEPT = 32
 """Databases that are kept ready to be copied."""
+
+
+def errors() -> tuple[type[Exception], ...]:
+    """Return what SQLite raises; several statements at once are a Warning to some versions of Python."""
+    return sqlite3.Error, sqlite3.Warning
 
 
 def connect(schema: str, dsn: str, memory_mb: int) -> sqlite3.Connection:

@@ -46,19 +46,23 @@ def main(name: str, memory_mb: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the parent, which ends this process
     try:
         dialect = _load(name)
+        errors = dialect.errors()
     except ImportError as error:
-        _say(failed=f"the package {error.name} is not installed")
+        for _ in sys.stdin.buffer:
+            _say(failed=_words(error))
         return
     _limit((memory_mb + _BASE_MB[name]) * 2**20)
     for line in sys.stdin.buffer:
-        _say(**_answer(dialect, json.loads(line), memory_mb))
+        _say(**_answer(dialect, errors, json.loads(line), memory_mb))
 
 
-def _answer(dialect: ModuleType, task: dict[str, Any], memory_mb: int) -> dict[str, Any]:
+def _answer(
+    dialect: ModuleType, errors: tuple[type[Exception], ...], task: dict[str, Any], memory_mb: int
+) -> dict[str, Any]:
     """Return the rows of a query, or what came instead of them."""
     try:
         connection = dialect.connect(task["schema"], task["dsn"], memory_mb)
-    except (*dialect.ERRORS, ValueError, MemoryError) as error:
+    except (*errors, ValueError, MemoryError) as error:
         return {"failed": _words(error)}
     with contextlib.closing(connection):
         _say(opened=True)
@@ -71,7 +75,7 @@ def _answer(dialect: ModuleType, task: dict[str, Any], memory_mb: int) -> dict[s
             return {"failed": _words(error)}
         except MemoryError:
             return {"stopped": f"took more than {memory_mb} MB of memory"}
-        except (*dialect.ERRORS, ValueError) as error:
+        except (*errors, ValueError) as error:
             return {"error": _words(error)}
 
 

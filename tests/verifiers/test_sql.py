@@ -1,5 +1,6 @@
 """Queries are judged by their rows; none of them hangs, bloats, writes, or outlives the process that asked."""
 
+import importlib.util
 import json
 import os
 import pickle
@@ -480,3 +481,14 @@ def _is_worker(folder):
         return b"sql_worker" in (folder / "cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+@pytest.mark.parametrize(("dialect", "package"), [("duckdb", "duckdb"), ("postgresql", "psycopg")])
+def test_a_dialect_without_its_package_is_told(monkeypatch, dialect, package):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    database = {"dsn": "x"} if dialect == "postgresql" else {"schema_and_data": ""}
+    asked = Problem(id="1", prompt="", answer="SELECT 1", extra=database)
+    with pytest.raises(
+        ValueError, match=rf"needs the package {package}.*rlsd-lightning\[{dialect}\]"
+    ):
+        Sql(dialect=dialect).check([asked])
