@@ -10,12 +10,13 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rlsd_lightning import checkpoints, run_folder, torchrun
 from rlsd_lightning.config import instantiate
+from rlsd_lightning.same_settings import SameSettings
 from rlsd_lightning.time_limit import TimeLimit
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def callbacks(cfg: DictConfig) -> list[Callback]:
         )
     if settings.create_checkpoint_callback:
         made.append(instantiate(settings.checkpoint_callback_params))
-    return made
+    return [SameSettings(_of_every_rank(cfg)), *made]
 
 
 def is_rank_zero() -> bool:
@@ -153,6 +154,12 @@ def _shared_version(cfg: DictConfig) -> str | None:
             "version of their own. Set exp_manager.version=NAME in the command of all of them."
         )
     return None
+
+
+def _of_every_rank(cfg: DictConfig) -> dict[str, Any]:
+    """Return what must be the same on every rank: settings that change a number, the run's folder, the checkpoint."""
+    settings = dict(run_folder.leaves(OmegaConf.to_container(cfg, resolve=True)))
+    return settings | {"paths.run": cfg.paths.run, "checkpoint": os.environ[_RESUME_FROM]}
 
 
 def _to_json(run: Run) -> dict[str, str | None]:

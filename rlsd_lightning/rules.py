@@ -6,6 +6,7 @@ A rule yields a line per fault and says nothing about values that are missing or
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -51,6 +52,19 @@ def problems_are_shared_out(tree: Tree) -> Iterator[str]:
         )
 
 
+def launcher_started_as_many(tree: Tree) -> Iterator[str]:
+    """Processes that torchrun or srun has started are those that the trainer counts on."""
+    launched, devices = _launched_processes(), _devices(tree)
+    num_nodes = _number(tree, "trainer.num_nodes") or 1
+    if launched is not None and devices is not None and launched != devices * num_nodes:
+        yield (
+            f"trainer.devices is {_value(tree, 'trainer.devices')} and trainer.num_nodes {num_nodes}, which makes "
+            f"{devices * num_nodes} processes, but {launched} were started. Set "
+            "trainer.devices to the processes per host (--nproc-per-node, --ntasks-per-node) and trainer.num_nodes to "
+            "the hosts."
+        )
+
+
 def micro_batches_are_filled(tree: Tree) -> Iterator[str]:
     """Every micro-batch of a step gets at least one completion on every process."""
     num_micro_batches = _number(tree, "trainer.accumulate_grad_batches")
@@ -92,6 +106,7 @@ RULES: dict[str, tuple[Callable[[Tree], Iterator[str]], ...]] = {
     "fit": (
         enough_completions,
         run_has_an_end,
+        launcher_started_as_many,
         problems_are_shared_out,
         micro_batches_are_filled,
         loggers_are_installed,
@@ -115,6 +130,38 @@ def _number(tree: Tree, path: str) -> int | None:
 
 
 def _processes(tree: Tree) -> int:
-    """Return how many processes there will be, as far as the configuration says; devices may be "auto"."""
-    devices, num_nodes = _number(tree, "trainer.devices"), _number(tree, "trainer.num_nodes")
-    return max(devices or 1, 1) * max(num_nodes or 1, 1)
+    """Return how many processes there will be: those that are there, else those that the configuration asks for."""
+    return _launched_processes() or (_devices(tree) or 1) * (
+        _number(tree, "trainer.num_nodes") or 1
+    )
+
+
+def _launched_processes() -> int | None:
+    """Return how many processes torchrun or srun has started; None if this one was started alone."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    alone = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")  # as Lightning sees it
+    return int(os.environ["SLURM_NTASKS"]) if "SLURM_PROCID" in os.environ and not alone else None
+
+
+def _devices(tree: Tree) -> int | None:
+    """Return what trainer.devices comes to on this host, in every form that Lightning takes; None if in none."""
+    devices = _value(tree, "trainer.devices")
+    if isinstance(devices, list):
+        return len(devices)
+    if isinstance(devices, str) and "," in devices:
+        return len([device for device in devices.split(",") if device.strip()])
+    if devices in ("auto", -1, "-1"):
+        return _accelerators(tree)
+    if isinstance(devices, str) and devices.isdigit():
+        return int(devices)
+    return devices if isinstance(devices, int) and devices > 0 else None
+
+
+def _accelerators(tree: Tree) -> int:
+    """Count the GPUs of this host that trainer.accelerator would use; 1 for the CPU."""
+    if _value(tree, "trainer.accelerator") == "cpu":
+        return 1
+    import torch  # takes seconds, and most configurations say how many devices they want
+
+    return max(1, torch.cuda.device_count())

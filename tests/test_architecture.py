@@ -59,6 +59,7 @@ STATIONS = (
     ("module",),
     (
         "checkpoints",
+        "same_settings",
         "time_limit",
         "export",
         "leakage",

@@ -149,6 +149,40 @@ def test_rules_between_groups_hold_for_training(change, key):
     validate(a_config(change), "validate")
 
 
+@pytest.mark.parametrize(
+    ("devices", "num_processes"),
+    [("3", 3), ("'3'", 3), ("[0, 1, 2]", 3), ("'0,1,2'", 3), ("auto", 1), ("-1", 1)],
+)
+def test_devices_are_counted_in_every_form_that_lightning_takes(devices, num_processes):
+    """Four problems: three processes cannot share them, one can."""
+    cpu = ("trainer.accelerator=cpu", "trainer.num_nodes=1", f"trainer.devices={devices}")
+    if num_processes == 1:
+        validate(a_config(*cpu), "fit")
+        return
+    (fault,) = faults(*cpu)
+    assert fault.startswith("rollout.problems_per_step is 4, which 3 processes")
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "3"},
+        {"SLURM_PROCID": "0", "SLURM_NTASKS": "3", "SLURM_JOB_NAME": "rlsd"},
+    ],
+    ids=["torchrun", "srun"],
+)
+def test_processes_that_a_launcher_has_started_count(launcher, monkeypatch):
+    for name, value in launcher.items():
+        monkeypatch.setenv(name, value)
+    sharing, *_ = faults("trainer.accelerator=cpu")
+    assert sharing.startswith("rollout.problems_per_step is 4, which 3 processes")
+    counts, _ = faults("trainer.devices=2", "trainer.num_nodes=2")
+    assert counts.startswith(
+        "trainer.devices is 2 and trainer.num_nodes 2, which makes 4 processes, but 3 were"
+    )
+    validate(a_config("trainer.devices=3", "rollout.problems_per_step=6"), "fit")
+
+
 def test_problems_are_shared_evenly_by_all_processes():
     (fault,) = faults("trainer.devices=3", "trainer.accumulate_grad_batches=1")
     assert fault.startswith("rollout.problems_per_step is 4, which 3 processes")

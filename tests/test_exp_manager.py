@@ -13,6 +13,7 @@ from pathlib import Path
 import lightning
 import pytest
 import torch
+from lightning.pytorch.callbacks import Checkpoint
 from omegaconf import DictConfig, OmegaConf
 
 from rlsd_lightning import exp_manager, run_folder
@@ -439,7 +440,8 @@ def test_checkpoints_come_every_n_steps_and_only_the_newest_is_kept(cfg):
 
 def test_no_checkpoint_callback_no_checkpoints(cfg):
     cfg.exp_manager.create_checkpoint_callback = False
-    assert exp_manager.callbacks(cfg) == []
+    setup_run(cfg)
+    assert not [c for c in exp_manager.callbacks(cfg) if isinstance(c, Checkpoint)]
 
 
 class Kill(lightning.Callback):

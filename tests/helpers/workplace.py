@@ -92,7 +92,7 @@ def write_wemath(folder: Path) -> None:
     (folder / "testmini.jsonl").write_text("".join(lines))
 
 
-def checkpoint(workplace: Path, runs: str) -> dict:
-    """Load the last checkpoint of the first version in a runs folder."""
-    path = workplace / runs / "quickstart" / "version_0" / "checkpoints" / "last.ckpt"
+def checkpoint(workplace: Path, runs: str, version: str = "version_0") -> dict:
+    """Load the last checkpoint of a version, by default the first one, in a runs folder."""
+    path = workplace / runs / "quickstart" / version / "checkpoints" / "last.ckpt"
     return torch.load(path, map_location="cpu", weights_only=False)
