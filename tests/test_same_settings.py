@@ -3,8 +3,6 @@
 import os
 from types import SimpleNamespace
 
-import pytest
-
 from rlsd_lightning.same_settings import SameSettings, difference
 from tests.helpers.ranks import run_ranks
 
