@@ -1,6 +1,7 @@
 """rlsd_lightning trains reasoning models, vision-language ones first, with RLSD (arXiv:2604.03128)."""
 
 import importlib.util
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,8 @@ _require_installed()
 
 __version__ = version("rlsd-lightning")
 
-from rlsd_lightning.torchvision_ops import ensure_torchvision_ops
+from rlsd_lightning.torchvision_ops import ensure_torchvision_ops, is_cpu_build
 
 ensure_torchvision_ops()
+if is_cpu_build():  # transformers may import DeepSpeed, which would warn that it found no GPU
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlsd_lightning import checkpoints, run_folder, torchrun
 from rlsd_lightning.config import instantiate
+from rlsd_lightning.last_checkpoint import LastCheckpoint
 from rlsd_lightning.same_settings import SameSettings
 from rlsd_lightning.time_limit import TimeLimit
 
@@ -121,11 +122,10 @@ def loggers(cfg: DictConfig, run: Run) -> list[Logger]:
 
 def callbacks(cfg: DictConfig) -> list[Callback]:
     """Make the callbacks that keep a run: checkpoints and the time limit. Call it after setup_run."""
-    settings, made = cfg.exp_manager, []
+    settings, last = cfg.exp_manager, Path(cfg.paths.run, "checkpoints", "last.ckpt")
+    made: list[Callback] = [LastCheckpoint(last)]
     if settings.max_time_per_run:
-        made.append(
-            TimeLimit(settings.max_time_per_run, Path(cfg.paths.run, "checkpoints", "last.ckpt"))
-        )
+        made.append(TimeLimit(settings.max_time_per_run, last))
     if settings.create_checkpoint_callback:
         made.append(instantiate(settings.checkpoint_callback_params))
     return [SameSettings(_of_every_rank(cfg)), *made]

@@ -180,3 +180,12 @@ class MarksClipping(Protocol):
 
     clipped: Tensor | None
     """Of the last call; None before it. bool [B, T]"""
+
+
+@runtime_checkable
+class MeasuresGradients(Protocol):
+    """A strategy that reduces and clips gradients itself, so that only it can say how large they were."""
+
+    def grad_norm(self) -> float:
+        """Return the norm of the last optimizer step's gradients before they were clipped."""
+        ...

@@ -6,11 +6,12 @@ them up and reduces them over ranks once. A `Maximum` goes the same way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,20 @@ def masked_mean(values: Tensor, mask: Tensor) -> Mean:
     """
     chosen = values.detach().masked_select(mask)
     return Mean(chosen.sum(dtype=torch.float64), torch.tensor(chosen.numel(), dtype=torch.float64))
+
+
+def grad_norm(gradients: Sequence[Tensor]) -> float:
+    """Return the L2 norm of all gradients together, whole ones or parts of a sharded model's.
+
+    Args:
+        gradients: any shapes; DTensors are joined over the ranks, so that every rank must call this.
+
+    Example:
+        >>> grad_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
+        5.0
+    """
+    norm = torch.nn.utils.get_total_norm(gradients)
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def added(metrics: Mapping[str, Metric], more: Mapping[str, Metric]) -> dict[str, Metric]:

@@ -10,21 +10,24 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from rlsd_lightning.checkpoints import TRAINED_WEIGHTS
 from rlsd_lightning.data.datamodule import Evaluation, EvaluationBatch
 from rlsd_lightning.evidence import TeacherEvidence, ask_teacher, divergence_from_teacher
 from rlsd_lightning.interfaces import (
     CreditAssigner,
     MarksClipping,
+    MeasuresGradients,
     RolloutEngine,
     ScheduledCredit,
     needs_of,
 )
 from rlsd_lightning.loss import PolicyLoss
-from rlsd_lightning.metrics import Mean, StepMetrics, masked_mean
+from rlsd_lightning.metrics import Mean, StepMetrics, grad_norm, masked_mean
 from rlsd_lightning.models import Policy
 from rlsd_lightning.models.family import ImageFeatures
 from rlsd_lightning.prompts import PromptEncoder
 from rlsd_lightning.records import TokenRecord
+from rlsd_lightning.step_boundary import ends_step
 from rlsd_lightning.stopwatch import Stopwatch
 from rlsd_lightning.teacher import Teacher
 from rlsd_lightning.types import Completion, Divergence, Problem, RolloutBatch
@@ -90,6 +93,7 @@ class RLSDModule(lightning.LightningModule):
         self._step_metrics = StepMetrics()
         self._watch = Stopwatch()
         self._num_step_tokens = 0
+        self._grad_norm = 0.0
 
     def configure_optimizers(self) -> Any:
         """Give the optimizer the trainable weights of the policy, and nothing of the teacher."""
@@ -115,7 +119,7 @@ class RLSDModule(lightning.LightningModule):
         )
         mask = batch.completion_mask
         with self._watch.phase("train"):
-            features = self.policy.encode_images(batch.images)
+            features, nothing = self.policy.look_at(batch.images)
             states = self.policy.predictors(batch.student, mask, features)
             logprobs, entropy = self.policy.logprobs_and_entropy(
                 states, batch.token_ids, mask, self.temperature
@@ -145,7 +149,7 @@ class RLSDModule(lightning.LightningModule):
         self._num_step_tokens = batch.num_step_tokens
         self._watch.start("backward")
         return {
-            "loss": loss * self._loss_factor(),
+            "loss": (loss + nothing) * self._loss_factor(),
             "record": TokenRecord(
                 rollouts=batch.rollouts,
                 completion_mask=mask,
@@ -168,10 +172,21 @@ class RLSDModule(lightning.LightningModule):
         if not self.credit.needs_teacher:
             return TeacherEvidence()
         teacher = self.teacher.weights(self.policy)
-        if batch.teacher is not None and not self.teacher.shares_vision_with(self.policy):
+        is_asked = batch.teacher is not None
+        if not self.teacher.shares_vision_with(self.policy) and (
+            is_asked or teacher.placement.is_sharded
+        ):
             with torch.no_grad():
-                features = teacher.encode_images(batch.images)
+                features, _ = teacher.look_at(batch.images)
+        if not is_asked and teacher.placement.is_sharded:
+            self._keep_in_step(teacher, batch, features)
         return ask_teacher(teacher, self.needs, batch, policy_logprobs, features, self.temperature)
+
+    @torch.no_grad()
+    def _keep_in_step(self, teacher: Policy, batch: RolloutBatch, features: ImageFeatures) -> None:
+        """Run the forward passes that another rank's teacher may be running: they gather weights from all ranks."""
+        for _ in range(1 + self.needs.contrast):
+            teacher.predictors(batch.student, batch.completion_mask, features)
 
     def _extras(self, batch: RolloutBatch, evidence: TeacherEvidence) -> dict[str, Tensor | None]:
         """Return what the method takes by name, as its needs ask for."""
@@ -207,12 +222,9 @@ class RLSDModule(lightning.LightningModule):
             return None
         with self._watch.phase("anchor"):
             anchor = self.anchor.weights(self.policy)
+            features, _ = anchor.look_at(batch.images)
             return anchor.logprobs(
-                batch.student,
-                batch.token_ids,
-                batch.completion_mask,
-                anchor.encode_images(batch.images),
-                self.temperature,
+                batch.student, batch.token_ids, batch.completion_mask, features, self.temperature
             )
 
     def _loss_factor(self) -> float:
@@ -224,11 +236,28 @@ class RLSDModule(lightning.LightningModule):
         return float(self.trainer.accumulate_grad_batches * self.trainer.world_size)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the step: all its gradients are there, none is clipped yet."""
-        gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
+        """Measure the step's gradients: all of them are there, none is clipped yet."""
+        if not isinstance(self.trainer.strategy, MeasuresGradients):
+            gradients = [p.grad for p in self.policy.parameters() if p.grad is not None]
+            self._grad_norm = grad_norm(gradients)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Take the step and log it; some strategies come here for every micro-batch and step at the last one."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if not ends_step(self.trainer, batch_idx):
+            return
+        strategy = self.trainer.strategy
+        if isinstance(strategy, MeasuresGradients):
+            self._grad_norm = strategy.grad_norm()
         self._step_metrics.add(
             {
-                "optim/grad_norm": Mean(float(torch.nn.utils.get_total_norm(gradients)), 1),
+                "optim/grad_norm": Mean(self._grad_norm, 1),
                 "optim/lr": Mean(optimizer.param_groups[0]["lr"], 1),
             }
         )
@@ -296,7 +325,10 @@ class RLSDModule(lightning.LightningModule):
             evaluation.metric.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep evaluators out of the checkpoint: they start afresh at every evaluation."""
+        """Note what the optimizer holds; keep evaluators out: they start afresh at every evaluation."""
+        checkpoint[TRAINED_WEIGHTS] = [
+            name for name, weight in self.named_parameters() if weight.requires_grad
+        ]
         weights = checkpoint["state_dict"]
         for key in [key for key in weights if key.startswith("metrics.")]:
             del weights[key]

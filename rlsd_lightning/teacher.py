@@ -216,9 +216,14 @@ def _with_copy(teacher: nn.Module, state: dict[str, Any], prefix: str, *_: Any) 
 
 @torch.no_grad()
 def _move_towards(follower: Policy, leader: Policy, share: float) -> None:
-    """Set follower to follower + share * (leader - follower); share 1 copies bit for bit."""
+    """Set follower to follower + share * (leader - follower); share 1 copies bit for bit.
+
+    Both are kept in the same way among the ranks, so that each rank moves its parts and nothing is sent.
+    """
     for mine, theirs in zip(follower.parameters(), leader.parameters(), strict=True):
+        here, there = follower.placement.local(mine), leader.placement.local(theirs)
         if share == 1.0:
-            mine.copy_(theirs)
+            here.copy_(there)
         else:
-            mine.lerp_(theirs.to(mine.dtype), share)
+            here.lerp_(there.to(here.dtype), share)
+    follower.placement.changed(follower)

@@ -25,6 +25,11 @@ _declared: list[
 ] = []  # a Library takes its operators along when it is collected
 
 
+def is_cpu_build() -> bool:
+    """Whether this torch was built without any accelerator; asks no driver."""
+    return torch.version.cuda is None and torch.version.hip is None
+
+
 def ensure_torchvision_ops() -> bool:
     """Declare torchvision's operators where its compiled ones cannot be loaded; call it before torchvision.
 

@@ -1,4 +1,4 @@
-"""Runs a command on what `build` has built: fit, validate, test, score, predict, export."""
+"""Runs a command on what `build` has built: fit, validate, test, score, predict, export, plan."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from omegaconf import DictConfig
 
 from rlsd_lightning import exp_manager, scoreboard
 from rlsd_lightning.build import Parts, build_evaluation, build_evaluations, build_training
+from rlsd_lightning.checkpoints import load_policy_weights
 from rlsd_lightning.config import instantiate, validate
 from rlsd_lightning.console import quieten_libraries
 from rlsd_lightning.data.datamodule import Evaluation
 from rlsd_lightning.export import export_policy
 from rlsd_lightning.models import Policy, load_reader
+from rlsd_lightning.planning.command import plan
 from rlsd_lightning.report import write_report
 from rlsd_lightning.responses import ResponseFolder, read_responses
 from rlsd_lightning.scoring import Benchmark
@@ -68,7 +70,6 @@ def fit(cfg: DictConfig) -> Metrics:
     )
     if trainer.global_step < trainer.max_steps:
         return {}
-    trainer.save_checkpoint(this.dir / "checkpoints" / "last.ckpt")
     final = _numbers(trainer) if _ended_with_validation(cfg.trainer) else _evaluate(trainer, parts)
     summary.write(final=final, seconds=time.time() - started, finished=True)
     exp_manager.mark_finished(this)
@@ -174,6 +175,7 @@ COMMANDS: dict[str, Callable[[DictConfig], Metrics]] = {
     "score": score,
     "predict": predict,
     "export": export,
+    "plan": plan,
 }
 
 
@@ -258,17 +260,6 @@ def _load_checkpoint(cfg: DictConfig, policy: Policy) -> _Source:
             Path(cfg.model.path).name,
         )
     path = exp_manager.last_checkpoint(cfg) if cfg.checkpoint == "last" else Path(cfg.checkpoint)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"checkpoint: {path} is not a file. Give a checkpoint that `fit` has written (runs/NAME/version_N/"
-            "checkpoints/last.ckpt), or checkpoint=null for the weights of model.path."
-        )
-    state = torch.load(path, map_location="cpu", weights_only=False)
-    weights = state["state_dict"]
-    prefix = "policy."
-    policy.load_state_dict(
-        {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
-    )
+    step = load_policy_weights(path, policy)
     log.info("Weights from %s.", path)
-    step = state["global_step"]
     return _Source(path.parent.parent, f"{path} (step {step})", f"step_{step}")

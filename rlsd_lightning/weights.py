@@ -9,15 +9,42 @@ from torch import Tensor
 
 from rlsd_lightning.models import Policy
 
+BUCKET_BYTES = 1 << 30
+"""How much is gathered at a time, unless one weight alone is larger."""
 
-def named_weights(policy: Policy) -> Iterator[tuple[str, Tensor]]:
-    """Yield (name, tensor) of every weight, a tied one once, in a fixed order.
+
+def named_weights(policy: Policy, bucket_bytes: int = BUCKET_BYTES) -> Iterator[tuple[str, Tensor]]:
+    """Yield (name, whole tensor) of every weight, a tied one once, in a fixed order. Collective.
+
+    However the strategy keeps the weights among the ranks, every rank gets all of them, and must take all of them: what
+    is sharded is gathered bucket by bucket. A tensor is good until the next one is asked for.
 
     Args:
-        policy: under one process or DDP, where every rank holds whole weights.
+        policy: under any strategy.
+        bucket_bytes: the extra memory that this may take.
     """
-    for name, parameter in policy.model.named_parameters():
-        yield name, parameter.detach()
+    for names, weights in _buckets(policy, bucket_bytes):
+        with policy.placement.gathered(weights) as whole:
+            yield from zip(names, whole, strict=True)
+
+
+def _buckets(
+    policy: Policy, bucket_bytes: int
+) -> Iterator[tuple[list[str], list[torch.nn.Parameter]]]:
+    """Cut the weights into runs of at most `bucket_bytes`, or of one weight."""
+    names: list[str] = []
+    weights: list[torch.nn.Parameter] = []
+    num_bytes = 0
+    for name, weight in policy.model.named_parameters():
+        size = policy.placement.shape(weight).numel() * weight.element_size()
+        if weights and num_bytes + size > bucket_bytes:
+            yield names, weights
+            names, weights, num_bytes = [], [], 0
+        names.append(name)
+        weights.append(weight)
+        num_bytes += size
+    if weights:
+        yield names, weights
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from rlsd_lightning import exp_manager, run_folder
 from rlsd_lightning.checkpoints import WholeFileCheckpointIO, newest_in
 from rlsd_lightning.exp_manager import mark_finished, setup_run
+from rlsd_lightning.shards import INDEX
 from rlsd_lightning.step_boundary import ends_step
 from tests.helpers.ranks import run_ranks
 
@@ -230,12 +231,14 @@ def test_a_half_written_checkpoint_is_passed_over(tmp_path):
     assert newest_in(tmp_path / "checkpoints") == whole
 
 
-def test_a_folder_that_deepspeed_has_written_to_its_end_counts(tmp_path):
-    write_checkpoint(tmp_path, "step_00000010.ckpt")
+def test_a_folder_counts_once_its_index_is_written(tmp_path):
+    whole = write_checkpoint(tmp_path, "step_00000010.ckpt")
     sharded = tmp_path / "checkpoints" / "step_00000020.ckpt"
     sharded.mkdir()
-    (sharded / "latest").write_text("checkpoint")
-    os.utime(sharded / "latest", ns=(time.time_ns() + 10**9,) * 2)
+    (sharded / "rank00000-0.safetensors").write_bytes(b"weights")
+    assert newest_in(tmp_path / "checkpoints") == whole
+    (sharded / INDEX).write_text("{}")
+    os.utime(sharded / INDEX, ns=(time.time_ns() + 10**9,) * 2)
     assert newest_in(tmp_path / "checkpoints") == sharded
 
 
@@ -433,9 +436,8 @@ def test_the_time_limit_stops_at_a_steps_end_and_each_start_has_the_whole_time(c
 def test_checkpoints_come_every_n_steps_and_only_the_newest_is_kept(cfg):
     cfg.exp_manager.checkpoint_callback_params.every_n_train_steps = 2
     train(cfg, 5)
-    assert [path.name for path in Path(cfg.paths.run, "checkpoints").iterdir()] == [
-        "step_00000004.ckpt"
-    ]
+    names = sorted(path.name for path in Path(cfg.paths.run, "checkpoints").iterdir())
+    assert names == ["last.ckpt", "step_00000004.ckpt"]
 
 
 def test_no_checkpoint_callback_no_checkpoints(cfg):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -40,6 +40,8 @@ class TransformersEngine:
         self.max_batch_prompts = max_batch_prompts
         self._policy: Policy | None = None
         self._tokenizer: Any = None
+        self._gathered = ExitStack()
+        self._awake = False
 
     def bind(self, policy: Policy, tokenizer: Any) -> None:
         """Take the policy to sample from, and the tokenizer that knows its stop tokens."""
@@ -53,13 +55,20 @@ class TransformersEngine:
         self, prompts: Sequence[Prompt], sampling: Sampling, group_size: int
     ) -> list[list[Completion]]:
         """See RolloutEngine.generate."""
-        groups: list[list[Completion]] = []
-        with torch.no_grad(), _evaluating(self.policy):
+        groups = dict(self.generate_each(prompts, sampling, group_size))
+        return [groups[place] for place in range(len(prompts))]
+
+    @torch.no_grad()
+    def generate_each(
+        self, prompts: Sequence[Prompt], sampling: Sampling, group_size: int
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """See StreamsCompletions.generate_each; a group comes as soon as its last completion is done."""
+        with _evaluating(self.policy):
             for start in range(0, len(prompts), self.max_batch_prompts):
                 batch = prompts[start : start + self.max_batch_prompts]
-                tokens, logprobs = _decode(self.policy, batch, sampling, group_size, self._stop_ids)
-                groups += self._completions(tokens, logprobs)
-        return groups
+                done = _decode(self.policy, batch, sampling, group_size, self._stop_ids)
+                for place, tokens, logprobs in done:
+                    yield start + place, self._completions(tokens, logprobs)
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
         """Copy the policy's weights; with shared weights there is nothing to copy and it is an error to try."""
@@ -69,11 +78,16 @@ class TransformersEngine:
             )
         load_named_weights(self.policy, named_tensors)
 
-    def sleep(self) -> None:
-        """Keep everything: caches live only inside `generate`."""
-
     def wake(self) -> None:
-        """Do nothing: see sleep."""
+        """Hold the weights whole, where the strategy has cut them up: ranks decode different numbers of tokens."""
+        if not self._awake:
+            self._gathered.enter_context(self.policy.placement.whole(self.policy))
+            self._awake = True
+
+    def sleep(self) -> None:
+        """Let go of weights that were gathered; caches live only inside `generate`."""
+        self._gathered.close()
+        self._awake = False
 
     @property
     def policy(self) -> Policy:
@@ -81,9 +95,9 @@ class TransformersEngine:
         assert self._policy is not None, "bind the engine to a policy first"
         return self._policy
 
-    def _completions(self, tokens: Tensor, logprobs: Tensor) -> list[list[Completion]]:
-        rows = zip(tokens.tolist(), logprobs.tolist(), strict=True)
-        return [[self._completion(*branch) for branch in zip(*row, strict=True)] for row in rows]
+    def _completions(self, tokens: Tensor, logprobs: Tensor) -> list[Completion]:
+        branches = zip(tokens.tolist(), logprobs.tolist(), strict=True)
+        return [self._completion(*branch) for branch in branches]
 
     def _completion(self, tokens: list[int], logprobs: list[float]) -> Completion:
         end = next((i for i, token in enumerate(tokens) if token in self._stop_ids), None)
@@ -131,8 +145,11 @@ def _decode(
     sampling: Sampling,
     group_size: int,
     stop_ids: frozenset[int],
-) -> tuple[Tensor, Tensor]:
-    """Return token ids and log-probabilities, both [P, G, T]; what follows a stop token is to be cut off."""
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield each prompt's place with its token ids and log-probabilities, both [G, T], as soon as all G have stopped.
+
+    What follows a stop token is to be cut off.
+    """
     device, limit = policy.device, sampling.max_completion_tokens
     noise = uniforms(sampling.seed, [p.id for p in prompts], group_size, limit).to(device)
     stops = torch.tensor(sorted(stop_ids), device=device)
@@ -147,6 +164,7 @@ def _decode(
     prompt_mask = rows.branch_ids == 0
     alive = torch.arange(len(prompts), device=device)
     finished = torch.zeros(len(prompts), group_size, dtype=torch.bool, device=device)
+    unyielded = set(range(len(prompts)))
     written: Tensor | None = (
         None  # which tokens a completion holds, where that matters: bool [P * G, V]
     )
@@ -166,11 +184,13 @@ def _decode(
         logprobs[alive, :, step] = flat_logprobs.view(-1, group_size)
         finished = finished | torch.isin(newest, stops)
         going_on = ~finished.all(dim=1)
-        if step + 1 == limit or not bool(going_on.any()):
+        done = unyielded.intersection(alive[~going_on].tolist()) if step + 1 < limit else unyielded
+        for place in sorted(done):
+            yield place, tokens[place, :, : step + 1], logprobs[place, :, : step + 1]
+        unyielded = unyielded - done
+        if not unyielded:
             break
-        if int(going_on.sum()) <= 0.75 * len(
-            alive
-        ):  # dropping rows copies the cache: only when it pays
+        if len(unyielded) <= 0.75 * len(alive):  # dropping rows copies the cache: only when it pays
             kept = going_on.nonzero().squeeze(1)
             cache.keep_rows(kept)
             alive, newest, finished = alive[kept], newest[kept], finished[kept]
@@ -180,7 +200,6 @@ def _decode(
         places = (position + step)[None, :, None].expand(rows.position_ids.shape[0], -1, group_size)
         seen = branch_visibility(prompt_mask, group_size, step + 1)
         hidden = policy.hidden_states(newest, places, mask_as_attention_wants(seen), [], cache)
-    return tokens, logprobs
 
 
 def _prefill(

@@ -31,6 +31,10 @@ class Family(Protocol):
         """Return the rotary positions of a prompt. int64 [A, S]."""
         ...
 
+    def blank_image(self) -> ImageBatch | None:
+        """Return the smallest image there is, without content; None for text models."""
+        ...
+
     def encode_images(self, model: PreTrainedModel, images: ImageBatch) -> ImageFeatures:
         """Run the vision tower once over each image; one entry per image."""
         ...

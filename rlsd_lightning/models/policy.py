@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -25,6 +26,7 @@ from rlsd_lightning.models.family import Family, ImageFeatures
 from rlsd_lightning.models.qwen3_vl import Qwen3VLFamily
 from rlsd_lightning.models.text import TextFamily
 from rlsd_lightning.packing import attention_mask
+from rlsd_lightning.placement import WHOLE, Placement
 from rlsd_lightning.types import ImageBatch, PackedRows
 
 CHANGED_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
@@ -38,10 +40,25 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model
         self.family = family
+        self.placement: Placement = WHOLE
 
     def encode_images(self, images: ImageBatch | None) -> ImageFeatures:
         """Run the vision tower once over each image; an empty list without images."""
         return [] if images is None else self.family.encode_images(self.model, images)
+
+    def look_at(self, images: ImageBatch | None) -> tuple[ImageFeatures, Tensor]:
+        """Encode the images of a micro-batch so that a step is the same whichever rank got the images.
+
+        Without images the vision tower reads a blank one, whose features are not used: DDP waits for every weight's
+        gradient, and where weights are sharded every rank must run the same modules.
+
+        Returns:
+            The features, and a 0 for the loss that gives each weight of the tower a gradient of 0.
+        """
+        if images is not None or (blank := self.family.blank_image()) is None:
+            return self.encode_images(images), torch.zeros((), device=self.device)
+        leaves = tree_leaves(self.encode_images(blank.to(self.device)))
+        return [], torch.stack([leaf.float().sum() for leaf in leaves]).sum() * 0.0
 
     def hidden_states(
         self,

@@ -41,7 +41,11 @@ class Qwen3VLFamily:
             config.vision_start_token_id,
             config.vision_end_token_id,
         )
-        self._merge_size: int = config.vision_config.spatial_merge_size
+        vision = config.vision_config
+        self._merge_size: int = vision.spatial_merge_size
+        self._patch_dim: int = (
+            vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        )
 
     def num_image_tokens(self, grid: tuple[int, int, int]) -> int:
         """Count merged patches: time x height x width / merge_size^2."""
@@ -70,6 +74,14 @@ class Qwen3VLFamily:
             positions[:, place:end] = torch.stack(axes).flatten(1) + next_position
             place, next_position = end, next_position + max(height, width)
         return positions
+
+    def blank_image(self) -> ImageBatch:
+        """Return an image of one image token, all zeros."""
+        side = self._merge_size
+        return ImageBatch(
+            pixel_values=torch.zeros(side * side, self._patch_dim),
+            grids=torch.tensor([[1, side, side]]),
+        )
 
     def encode_images(self, model: PreTrainedModel, images: ImageBatch) -> list[Qwen3VLFeatures]:
         """Run the vision tower once over all images of the batch."""

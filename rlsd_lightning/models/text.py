@@ -29,6 +29,9 @@ class TextFamily:
             raise ValueError(f"model: a text model cannot read the prompt's {len(grids)} images.")
         return torch.arange(len(token_ids)).unsqueeze(0)
 
+    def blank_image(self) -> None:
+        """Return nothing: there is no vision tower to show it to."""
+
     def encode_images(self, model: PreTrainedModel, images: ImageBatch) -> ImageFeatures:
         """Refuse: a text model has no vision tower."""
         raise ValueError(

@@ -6,6 +6,8 @@ import lightning
 import torch
 from lightning.pytorch import Trainer
 
+from rlsd_lightning.placement import WHOLE
+
 
 class ToyLoader:
     """Yields num_steps x num_micro_batches batches; calls on_step where rollouts would be made."""
@@ -48,7 +50,7 @@ class ToyModule(lightning.LightningModule):
     def __init__(self, in_training_step=lambda batch_idx: None, **parts):
         super().__init__()
         self.weights = torch.nn.Parameter(torch.zeros(2))
-        self.policy = SimpleNamespace(weights=self.weights)
+        self.policy = SimpleNamespace(weights=self.weights, placement=WHOLE)
         self.in_training_step = in_training_step
         for name, part in parts.items():
             setattr(self, name, part)
