@@ -13,6 +13,7 @@ raises on it, evaluates it, or takes long over it.
     regex            the problem's pattern matches
     json_schema      JSON that a schema allows
     sql              a query returns what the gold query returns
+    http             what a service of the user's own says
     answer_format    thought and answer stand between their tags
     weighted_sum     several of these, each with a weight
     by_kind          sends each problem to the verifier of its kind

@@ -154,6 +154,10 @@ class Sql:
         seen = f"got {_table(got)} by {quoted(query)}, wanted {_table(gold)}"
         return _verdict(f"{'right' if correct else 'wrong'}: {seen}", got.kind, correct)
 
+    def what_counts(self, problem: Problem, response: str) -> str | None:
+        """Return the query: responses with the same one get the same verdict."""
+        return find_query(response, self.which)
+
     def check(self, problems: Iterable[Problem]) -> None:
         """Find out before training whether every problem has a database and a gold query that runs on it.
 

@@ -16,6 +16,7 @@ from rlsd_lightning.verifiers.multiple_choice import MultipleChoice
 from rlsd_lightning.verifiers.numeric import Numeric
 from rlsd_lightning.verifiers.ocr import Ocr
 from rlsd_lightning.verifiers.regex import Regex
+from rlsd_lightning.verifiers.sql import Sql
 from rlsd_lightning.verifiers.text import Text
 from rlsd_lightning.verifiers.weighted_sum import WeightedSum
 
@@ -47,6 +48,7 @@ SLOW = {
     "long_open_ended": (Text(rule="rlsd_open_ended"), "dog", {"references": ["a dog and a cat"]}),
     "regex": (Regex(), "", {"pattern": "d+"}),
     "json_schema": (JsonSchema(), "", {"schema": {"type": "object"}}),
+    "sql": (Sql(), "SELECT 4", {"schema_and_data": ""}),
     "summed": (with_format(Ocr()), "dog", {}),
     "routed": (routed(summed=with_format(Ocr())), "dog", {}),
 }

@@ -31,6 +31,7 @@ def test_all_that_are_promised_are_there():
         "answer_format",
         "boolean",
         "by_kind",
+        "code",
         "grounding",
         "json_schema",
         "math",
