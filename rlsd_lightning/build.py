@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ from rlsd_lightning.prompts import PromptEncoder, PromptTooLongError, filter_ove
 from rlsd_lightning.targets import locate
 from rlsd_lightning.teacher import ExternalTeacher, FrozenTeacher, LiveTeacher, Teacher
 from rlsd_lightning.types import Problem
-from rlsd_lightning.verification import check_gold
+from rlsd_lightning.verification import GoldJudge, check_gold, judge_gold
 from rlsd_lightning.verifier_pool import VerifierPool
 
 log = logging.getLogger(__name__)
@@ -57,9 +58,17 @@ def build_training(cfg: DictConfig) -> Parts:
     encoder = _encoder(cfg)
     credit, verifier = instantiate(cfg.credit), instantiate(cfg.verifier)
     _check_teacher_can_read(cfg, encoder, credit)
-    supply, num_problems, skipped, num_overlong = _supply(cfg, encoder, credit, verifier)
-    pool = _verifier_pool(cfg, verifier)
-    parts = _parts(cfg, encoder, credit, verifier, supply, pool)
+    with ExitStack() as on_fault:
+        pool, judge = None, judge_gold
+        if cfg.verification.workers:
+            pool = VerifierPool(**cfg.verification)
+            on_fault.callback(pool.close)
+            judge = pool.judge_gold
+        supply, num_problems, skipped, num_overlong = _supply(cfg, encoder, credit, verifier, judge)
+        if pool is not None:
+            pool.start(verifier)  # before there are weights
+        parts = _parts(cfg, encoder, credit, verifier, supply, pool)
+        on_fault.pop_all()
     return Parts(
         **parts, num_train_problems=num_problems, skipped_rows=skipped, num_overlong=num_overlong
     )
@@ -111,15 +120,6 @@ def _encoder(cfg: DictConfig) -> PromptEncoder:
         max_teacher_prompt_tokens=cfg.data.max_teacher_prompt_tokens,
         max_cached_images=cfg.data.max_cached_images,
     )
-
-
-def _verifier_pool(cfg: DictConfig, verifier: Any) -> VerifierPool | None:
-    """Start the processes that judge, before there are weights; None where the run's own process does."""
-    if cfg.verification.workers == 0:
-        return None
-    pool = VerifierPool(**cfg.verification)
-    pool.start(verifier)
-    return pool
 
 
 def _parts(
@@ -204,7 +204,7 @@ def _teacher_and_anchor(
 
 
 def _supply(
-    cfg: DictConfig, encoder: PromptEncoder, credit: Any, verifier: Any
+    cfg: DictConfig, encoder: PromptEncoder, credit: Any, verifier: Any, judge: GoldJudge
 ) -> tuple[ProblemSupply, int | None, list[tuple[str, str]], int]:
     """Return the training problems by step, their number, the bad rows, and how many prompts were too long."""
     with_teacher = ever_asks_teacher(credit) and needs_of(credit).view == "reference"
@@ -230,7 +230,7 @@ def _supply(
     usable = Subset(problems, kept)
     if isinstance(verifier, ChecksProblems):
         verifier.check(usable[i] for i in range(len(usable)))
-    check_gold(verifier, usable, cfg.verify_gold_problems)
+    check_gold(verifier, usable, cfg.verify_gold_problems, judge)
     planted = Canaries(usable, cfg.data.canary_fraction)
     supply = IndexedSupply(planted, per_step, cfg.data.shuffle, cfg.seed)
     return supply, len(usable), problems.skipped, len(dropped)

@@ -6,16 +6,22 @@ turning into a reward of 0.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from rlsd_lightning.interfaces import Verifier
+from rlsd_lightning.interfaces import Verifier, verify_quickly
 from rlsd_lightning.metrics import Mean
 from rlsd_lightning.types import Problem, Verdict
 
+_Answer = TypeVar("_Answer")
+GoldJudge = Callable[[Verifier, Sequence[Problem]], list[Verdict | ValueError]]
+"""Says of each problem's gold answer what the verifier says of it, or the fault that it found in the problem."""
 MAX_LISTED = 10
-"""How many refused gold answers a message shows."""
+"""How many responses a message shows."""
+_MAX_LISTED_GOLD = 100
+"""How many gold answers a message shows."""
 
 
 def verify_batch(
@@ -35,9 +41,26 @@ def verify_batch(
     """
     check_paired(problems, responses)
     return [
-        _verify(verifier, problem, response)
+        _usable(verifier, problem, _guarded(verifier, verifier.verify, problem, response))
         for problem, response in zip(problems, responses, strict=True)
     ]
+
+
+def verify_at_once(verifier: Verifier, problem: Problem, response: str) -> Verdict | None:
+    """Return the verdict if the verifier has it at once; None if it would have to work (interfaces.JudgesQuickly).
+
+    Args:
+        verifier: judges.
+        problem: what was asked.
+        response: a completion's text.
+
+    Raises:
+        ValueError: as verify_batch.
+        RuntimeError: as verify_batch.
+    """
+    ask = functools.partial(verify_quickly, verifier)
+    verdict = _guarded(verifier, ask, problem, response)
+    return None if verdict is None else _usable(verifier, problem, verdict)
 
 
 def check_paired(problems: Sequence[Problem], responses: Sequence[str]) -> None:
@@ -95,53 +118,98 @@ def verdict_metrics(verdicts: Sequence[Verdict]) -> dict[str, Mean]:
     return metrics
 
 
-def check_gold(verifier: Verifier, problems: Sequence[Problem], limit: int) -> None:
+def judge_gold(verifier: Verifier, problems: Sequence[Problem]) -> list[Verdict | ValueError]:
+    """Return what the verifier says of each problem's gold answer, or the fault that it found in the problem.
+
+    Args:
+        verifier: judges.
+        problems: whose answers. [P]
+
+    Raises:
+        RuntimeError: the verifier raised anything else, or did not return a Verdict with a finite reward.
+    """
+    found: list[Verdict | ValueError] = []
+    for problem in problems:
+        try:
+            found += verify_batch(verifier, [problem], [gold_response(problem)])
+        except ValueError as fault:
+            found.append(fault)
+    return found
+
+
+def check_gold(
+    verifier: Verifier,
+    problems: Sequence[Problem],
+    limit: int,
+    judge: GoldJudge = judge_gold,
+) -> None:
     """Give the gold answers of the first problems to the verifier, as responses: each must be correct.
 
     Args:
         verifier: judges.
         problems: a data set.
         limit: how many of them to check.
+        judge: judge_gold, or that of a pool, where one that hangs costs no more than its time limit.
 
     Raises:
-        ValueError: some gold answers are refused, or some problems cannot be judged at all; lists the first of them.
+        ValueError: some gold answers are refused, or cannot be judged at all; lists them by file and line.
     """
     checked = [problems[index] for index in range(min(limit, len(problems)))]
-    faults = [(problem, _gold_fault(verifier, problem)) for problem in checked]
-    refused = [f"  {problem.place}: {fault}" for problem, fault in faults if fault]
-    if refused:
-        raise ValueError(
-            f"verifier: {type(verifier).__name__} refuses {len(refused)} of the first {len(checked)} gold answers, so "
-            f"that no completion could ever be right:\n"
-            + "\n".join(refused[:MAX_LISTED])
-            + "\nCorrect the answers, choose another verifier, or set verify_gold_problems=0."
-        )
+    refused, unjudgeable = [], []
+    for problem, found in zip(checked, judge(verifier, checked), strict=True):
+        if isinstance(found, ValueError):
+            unjudgeable.append(_fault_by_place(verifier, found))
+        elif not found.valid:
+            unjudgeable.append(f"{problem.place}: {found.reason}")
+        elif not found.correct:
+            refused.append(f"{problem.place}: {found.reason}")
+    if not refused and not unjudgeable:
+        return
+    name, of_all = type(verifier).__name__, f"of the first {len(checked)} gold answers"
+    why = "so that no completion could ever be right"
+    raise ValueError(
+        _listed(f"verifier: {name} refuses {len(refused)} {of_all}, {why}:", refused)
+        + _listed(f"verifier: {name} cannot judge {len(unjudgeable)} {of_all}:", unjudgeable)
+        + "Correct these answers, choose another verifier, or set verify_gold_problems=0."
+    )
 
 
-def _gold_fault(verifier: Verifier, problem: Problem) -> str:
-    """Return why a problem's own answer is not accepted; nothing if it is."""
+def _fault_by_place(verifier: Verifier, fault: ValueError) -> str:
+    """Return a fault in a problem in words that begin with the problem's place."""
+    return str(fault).removeprefix(f"verifier: {type(verifier).__name__}: ")
+
+
+def _listed(heading: str, lines: Sequence[str]) -> str:
+    """Return a heading and lines under it; nothing without lines."""
+    if not lines:
+        return ""
+    num_left_out = max(0, len(lines) - _MAX_LISTED_GOLD)
+    left_out = [f"and {num_left_out} more"] if num_left_out else []
+    return "\n  ".join([heading, *lines[:_MAX_LISTED_GOLD], *left_out]) + "\n"
+
+
+def _guarded(
+    verifier: Verifier, ask: Callable[[Problem, str], _Answer], problem: Problem, response: str
+) -> _Answer:
+    """Ask a verifier; tell a fault that it finds in the problem from a fault of its own."""
     try:
-        verdict = _verify(verifier, problem, gold_response(problem))
-    except ValueError as error:
-        return str(error.__cause__)
-    return "" if verdict.correct else verdict.reason
-
-
-def _verify(verifier: Verifier, problem: Problem, response: str) -> Verdict:
-    where = f"{type(verifier).__name__} on {problem.place}"
-    try:
-        verdict = verifier.verify(problem, response)
+        return ask(problem, response)
     except ValueError as error:
         message = str(error) if problem.place in str(error) else f"{problem.place}: {error}"
         raise ValueError(f"verifier: {type(verifier).__name__}: {message}") from error
     except Exception as error:
         raise RuntimeError(
-            f"verifier: {where} raised {type(error).__name__}: {error}. A verifier judges any text; mend it."
+            f"verifier: {type(verifier).__name__} on {problem.place} raised {type(error).__name__}: {error}. A verifier "
+            f"judges any text; mend it."
         ) from error
+
+
+def _usable(verifier: Verifier, problem: Problem, verdict: Any) -> Verdict:
+    """Return a verdict if it is one."""
     if not isinstance(verdict, Verdict) or not _is_finite(verdict.reward):
         raise RuntimeError(
-            f"verifier: {where} returned {verdict!r}, but a Verdict with a finite reward is needed. What cannot be "
-            f"judged is Verdict(reward=0.0, correct=False, valid=False)."
+            f"verifier: {type(verifier).__name__} on {problem.place} returned {verdict!r}, but a Verdict with a finite "
+            f"reward is needed. What cannot be judged is Verdict(reward=0.0, correct=False, valid=False)."
         )
     return verdict
 

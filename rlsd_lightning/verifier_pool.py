@@ -8,25 +8,20 @@ stays an error that stops the run, as in verification.verify_batch, which gives 
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Literal, get_args
+from typing import get_args
 
 from rlsd_lightning.interfaces import Verifier
 from rlsd_lightning.metrics import Mean
 from rlsd_lightning.types import Problem, Verdict
-from rlsd_lightning.verification import MAX_LISTED, check_paired, gold_response
-from rlsd_lightning.verifier_processes import Outcome, Task, VerifierProcesses
+from rlsd_lightning.verification import gold_response
+from rlsd_lightning.verifier_batch import BAD, BatchRules, OnBad, VerifierBatch, not_judged
+from rlsd_lightning.verifier_processes import Outcome, VerifierProcesses
 
-log = logging.getLogger(__name__)
-
-OnBad = Literal["warn", "stop"]
-_Key = tuple[str, ...]
-_BAD = {"timeout": "timeouts", "out_of_memory": "out_of_memory", "crash": "crashes"}
-"""What a response can do to its worker, and the metric that counts it."""
+_NO_RULES = BatchRules(timeout_s=None, max_bad_fraction=1.0, on_bad="warn")
 
 
 class VerifierPool:
@@ -40,6 +35,8 @@ class VerifierPool:
         timeout_s: how long judging one response may take, by the clock; the worker is then killed. Some times what the
             verifier needs at most, so that a busy machine changes no verdict.
         memory_mb: memory that a worker may take beyond what it starts with, in MiB of address space. Enforced on Linux.
+        batch_timeout_s: how long judging a batch may take once all of it is there; what is not done by then is not judged.
+            None waits for all.
         max_bad_fraction: largest share of a batch's responses, in [0, 1], that may time out, run out of memory or crash.
         on_bad: beyond that share, "warn" and go on, or "stop" the run.
     """
@@ -50,14 +47,16 @@ class VerifierPool:
         workers: int,
         timeout_s: float = 10.0,
         memory_mb: int = 2048,
+        batch_timeout_s: float | None = None,
         max_bad_fraction: float = 0.1,
         on_bad: OnBad = "warn",
     ) -> None:
-        _check_settings(workers, timeout_s, memory_mb, max_bad_fraction, on_bad)
-        self.max_bad_fraction = max_bad_fraction
-        self.on_bad = on_bad
+        _check_settings(workers, timeout_s, memory_mb, batch_timeout_s, max_bad_fraction, on_bad)
+        self._rules = BatchRules(
+            timeout_s=batch_timeout_s, max_bad_fraction=max_bad_fraction, on_bad=on_bad
+        )
         self._processes = VerifierProcesses(workers, timeout_s, memory_mb)
-        self._gold_judged: dict[_Key, bool] = {}
+        self._gold_judged: dict[bytes, bool] = {}
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -100,18 +99,52 @@ class VerifierPool:
             RuntimeError: the verifier raised anything else or returned no usable verdict, or too many responses could
                 not be judged and on_bad is "stop".
         """
-        check_paired(problems, responses)
-        keys = [(*_identity(p), response) for p, response in zip(problems, responses, strict=True)]
-        tasks: dict[_Key, Task] = dict(
-            zip(keys, zip(problems, responses, strict=True), strict=True)
-        )
+        with self.batch(verifier) as batch:
+            batch.add(problems, responses)
+            return batch.verdicts()
+
+    @contextlib.contextmanager
+    def batch(self, verifier: Verifier) -> Iterator[VerifierBatch]:
+        """Open a batch that grows: what is added is judged while more is on its way.
+
+        Other threads that ask wait until it is left.
+
+        Args:
+            verifier: judges.
+
+        Raises:
+            ValueError: the verifier cannot be handed to other processes.
+        """
         with self._lock:
             self._load(verifier)
-            outcomes = self._judge(tasks, Counter(keys))
-            self._judge_gold([tasks[key][0] for key in tasks if outcomes[key].kind in _BAD])
-            self._count([outcomes[key].kind for key in keys], num_judged=len(tasks))
-            verdicts = {key: self._verdict(tasks[key][0], outcomes[key]) for key in tasks}
-        return [verdicts[key] for key in keys]
+            batch = VerifierBatch(verifier, self._processes, self._rules, self._gold_judged)
+            with contextlib.closing(batch):
+                yield batch
+            self._counts.update(batch.counts)
+
+    def judge_gold(
+        self, verifier: Verifier, problems: Sequence[Problem]
+    ) -> list[Verdict | ValueError]:
+        """Return what the verifier says of each problem's gold answer, as verification.judge_gold does.
+
+        A gold answer that hangs, crashes or bloats its worker is not judged. Nothing of this is counted.
+
+        Args:
+            verifier: judges.
+            problems: whose answers. [P]
+
+        Raises:
+            ValueError: something cannot be sent to another process.
+            RuntimeError: the verifier raised anything but a ValueError, or returned no usable verdict.
+        """
+        with self._lock:
+            self._load(verifier)
+            batch = VerifierBatch(
+                verifier, self._processes, _NO_RULES, self._gold_judged, stop_at_error=False
+            )
+            with contextlib.closing(batch):
+                batch.add(problems, [gold_response(problem) for problem in problems])
+                return [_gold_verdict(outcome) for outcome in batch.outcomes()]
 
     def read_metrics(self) -> dict[str, Mean]:
         """Return how many responses ended how since the last time, per batch, and start afresh.
@@ -121,9 +154,9 @@ class VerifierPool:
         """
         counts, self._counts = self._counts, Counter()
         metrics = {
-            f"verify/{name}": Mean(counts[kind], counts["batches"]) for kind, name in _BAD.items()
+            f"verify/{name}": Mean(counts[kind], counts["batches"]) for kind, name in BAD.items()
         }
-        num_bad = sum(counts[kind] for kind in _BAD)
+        num_bad = sum(counts[kind] for kind in BAD)
         metrics["verify/bad_fraction"] = Mean(num_bad, counts["responses"])
         metrics["verify/duplicate_fraction"] = Mean(counts["duplicates"], counts["responses"])
         return metrics
@@ -137,89 +170,22 @@ class VerifierPool:
         if self._processes.load(verifier):
             self._gold_judged.clear()
 
-    def _judge(self, tasks: dict[_Key, Task], copies: Counter[_Key]) -> dict[_Key, Outcome]:
-        """Judge each task once; the first error among them is raised.
 
-        Args:
-            tasks: by what makes them one.
-            copies: how many responses each task serves.
-        """
-        keys = list(tasks)
-        outcomes: dict[_Key, Outcome] = {}
-        num_bad = 0
-        with contextlib.closing(self._processes.judge(list(tasks.values()))) as arriving:
-            for index, outcome in arriving:
-                outcomes[keys[index]] = outcome
-                if outcome.kind in _BAD:
-                    num_bad += copies[keys[index]]
-                    if self.on_bad == "stop":
-                        self._check_share(num_bad, copies.total(), tasks, outcomes)
-        for key in keys:
-            if key in outcomes and (error := outcomes[key].error) is not None:
-                raise error
-        if self.on_bad == "warn":
-            self._check_share(num_bad, copies.total(), tasks, outcomes)
-        return outcomes
-
-    def _judge_gold(self, problems: Sequence[Problem]) -> None:
-        """Find out of problems that were in trouble whether their gold answers are judged without."""
-        asked = {_identity(p): p for p in problems if _identity(p) not in self._gold_judged}
-        keys = list(asked)
-        tasks = [(problem, gold_response(problem)) for problem in asked.values()]
-        with contextlib.closing(self._processes.judge(tasks)) as arriving:
-            for index, outcome in arriving:
-                if outcome.error is not None:
-                    raise outcome.error
-                self._gold_judged[keys[index]] = (
-                    outcome.verdict is not None and outcome.verdict.valid
-                )
-
-    def _verdict(self, problem: Problem, outcome: Outcome) -> Verdict:
-        if outcome.verdict is not None:
-            return outcome.verdict
-        reason = f"judging it {outcome.detail}"
-        if self._gold_judged[_identity(problem)]:
-            return Verdict(reward=0.0, correct=False, reason=reason)
-        reason = f"not judged: {reason}, and the problem's gold answer cannot be judged either"
-        return Verdict(reward=0.0, correct=False, valid=False, reason=reason)
-
-    def _check_share(
-        self,
-        num_bad: int,
-        num_responses: int,
-        tasks: dict[_Key, Task],
-        outcomes: dict[_Key, Outcome],
-    ) -> None:
-        """Warn or stop if too many responses of a batch were in trouble."""
-        if num_bad <= self.max_bad_fraction * num_responses:
-            return
-        listed = [
-            f"  {task[0].place}: {outcomes[key].detail}"
-            for key, task in tasks.items()
-            if key in outcomes and outcomes[key].kind in _BAD
-        ]
-        message = (
-            f"VerifierPool: judging {num_bad} of {num_responses} responses timed out, ran out of memory or crashed, more "
-            f"than verification.max_bad_fraction={self.max_bad_fraction:g} allows:\n"
-            + "\n".join(listed[:MAX_LISTED])
-            + "\nLook at these responses, or raise verification.timeout_s, memory_mb or max_bad_fraction."
-        )
-        if self.on_bad == "stop":
-            raise RuntimeError(message)
-        log.warning(message)
-
-    def _count(self, kinds: Sequence[str], num_judged: int) -> None:
-        self._counts.update(kinds)
-        self._counts.update(batches=1, responses=len(kinds), duplicates=len(kinds) - num_judged)
-
-
-def _identity(problem: Problem) -> _Key:
-    """Return what tells one problem from another: ids are unique within a data set only."""
-    return problem.id, problem.location, problem.kind, problem.answer
+def _gold_verdict(outcome: Outcome) -> Verdict | ValueError:
+    if isinstance(outcome.error, ValueError):
+        return outcome.error
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.verdict or not_judged(f"judging it {outcome.detail}")
 
 
 def _check_settings(
-    workers: int, timeout_s: float, memory_mb: int, max_bad_fraction: float, on_bad: str
+    workers: int,
+    timeout_s: float,
+    memory_mb: int,
+    batch_timeout_s: float | None,
+    max_bad_fraction: float,
+    on_bad: str,
 ) -> None:
     faults = []
     if workers < 1:
@@ -228,6 +194,10 @@ def _check_settings(
         faults.append(f"timeout_s is {timeout_s}, needs a number of seconds above 0")
     if memory_mb < 1:
         faults.append(f"memory_mb is {memory_mb}, needs 1 or more")
+    if batch_timeout_s is not None and not 0 < batch_timeout_s < float("inf"):
+        faults.append(
+            f"batch_timeout_s is {batch_timeout_s}, needs a number of seconds above 0, or null for no limit"
+        )
     if not 0 <= max_bad_fraction <= 1:
         faults.append(f"max_bad_fraction is {max_bad_fraction}, needs a share in [0, 1]")
     if on_bad not in get_args(OnBad):

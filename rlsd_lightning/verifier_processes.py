@@ -7,6 +7,7 @@ what another response left behind or for a kill from outside. The processes' own
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -23,10 +24,10 @@ from multiprocessing.reduction import send_handle
 from typing import Any, Literal
 
 from rlsd_lightning.interfaces import Verifier
-from rlsd_lightning.types import Problem, Verdict
+from rlsd_lightning.types import Verdict
 
-Task = tuple[Problem, str]
-"""A problem and one response to it."""
+Task = tuple[bytes, str]
+"""A problem, pickled, and one response to it."""
 
 _START_S = 300.0
 """How long a server may take to import a verifier, and a worker to be forked. Seconds as a rule; a shared disk is slow."""
@@ -58,6 +59,8 @@ class Outcome:
     """Of one that was not: what happened, in words that follow on "judging it"."""
     error: Exception | None = None
     """What the verifier raised."""
+    unfinished: bool = False
+    """A timeout of the whole batch: nothing is known of this task."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,6 +76,49 @@ class _Worker:
     ending: Literal["", "timeout", "retired"] = ""
     """Why it was killed; its exit is still to come."""
     received: bytearray = field(default_factory=bytearray)
+
+
+class TaskFeed:
+    """Tasks on their way to the workers: one thread puts them in, another has them judged; more may come until `end`."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+        self.ended_at = math.inf
+        """When the last task was in, by the monotonic clock; infinite before."""
+        self.abandoned = False
+        self.bell, self._ringer = socket.socketpair()
+        for end in (self.bell, self._ringer):
+            end.setblocking(False)
+
+    def put(self, *tasks: Task) -> None:
+        """Add tasks."""
+        self.tasks += tasks
+        self._ring()
+
+    def end(self) -> None:
+        """Say that no more will come."""
+        self.ended_at = time.monotonic()
+        self._ring()
+
+    def abandon(self) -> None:
+        """Say that nobody waits for the outcomes any more."""
+        self.abandoned = True
+        self._ring()
+
+    def close(self) -> None:
+        """Give back the bell."""
+        self.bell.close()
+        self._ringer.close()
+
+    def hush(self) -> None:
+        """Wait for the next ring again."""
+        with contextlib.suppress(BlockingIOError):
+            while self.bell.recv(4096):
+                pass
+
+    def _ring(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it rings already
+            self._ringer.send(b"!")
 
 
 class VerifierProcesses:
@@ -93,7 +139,10 @@ class VerifierProcesses:
         self._loaded: bytes | None = None
         self._workers: dict[int, _Worker] = {}
         self._num_started = 0
-        self._tasks: Sequence[Task] = ()
+        self._budget_s = math.inf
+        self._stop_at_error = True
+        self._num_taken = 0
+        self._has_erred = False
         self._waiting: deque[int] = deque()
         self._again: deque[int] = deque()
         self._tried_again: set[int] = set()
@@ -130,27 +179,41 @@ class VerifierProcesses:
             raise
         return True
 
-    def judge(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
+    def judge(
+        self, feed: TaskFeed, budget_s: float = math.inf, *, stop_at_error: bool = True
+    ) -> Iterator[tuple[int, Outcome]]:
         """Yield each task's place and its outcome, as they come; whoever stops listening stops the work.
 
-        After an error only the tasks before it are still judged, so that the first error is the same for any number
-        of workers.
-
         Args:
-            tasks: what to judge.
+            feed: what to judge.
+            budget_s: how long it may take from the end of the feed on; what is not done by then has a timeout.
+            stop_at_error: after an error only the tasks before it are still judged, so that the first error is the
+                same for any number of workers. Otherwise all are.
         """
-        self._tasks = tasks
-        self._waiting, self._again = deque(range(len(tasks))), deque()
+        self._budget_s, self._stop_at_error = budget_s, stop_at_error
+        self._num_taken, self._has_erred = 0, False
+        self._waiting, self._again = deque(), deque()
         self._tried_again, self._done = set(), deque()
         try:
             self._catch_up()
-            while self._waiting or self._again or self._busy():
-                self._hand_out()
-                self._step()
+            while self._goes_on(feed):
+                self._hand_out(feed)
+                self._step(feed)
+                self._keep_budget(feed)
                 while self._done:
                     yield self._done.popleft()
         finally:
             self._abandon(self._busy())
+
+    def judge_all(
+        self, tasks: Sequence[Task], budget_s: float = math.inf
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Yield the outcomes of tasks that are all there, as `judge` does."""
+        with contextlib.closing(TaskFeed()) as feed:
+            feed.put(*tasks)
+            feed.end()
+            with contextlib.closing(self.judge(feed, budget_s)) as arriving:
+                yield from arriving
 
     def close(self) -> None:
         """End all processes and wait until they are gone."""
@@ -233,29 +296,32 @@ class VerifierProcesses:
     def _busy(self) -> list[_Worker]:
         return [worker for worker in self._workers.values() if worker.task is not None]
 
-    def _hand_out(self) -> None:
+    def _goes_on(self, feed: TaskFeed) -> bool:
+        """Take in what has come, and say whether there is or may be more to do."""
+        more_may_come = feed.ended_at == math.inf and not self._has_erred  # asked before taking in
+        num_there = len(feed.tasks)
+        if not self._has_erred:
+            self._waiting.extend(range(self._num_taken, num_there))
+        self._num_taken = num_there
+        something_to_do = self._waiting or self._again or self._busy() or more_may_come
+        return bool(something_to_do) and not feed.abandoned
+
+    def _hand_out(self, feed: TaskFeed) -> None:
         for worker in self._workers.values():
             if not worker.ready or worker.ending or worker.task is not None:
                 continue
             queue = self._again if worker.num_tasks == 0 and self._again else self._waiting
             if queue:
-                self._give(worker, queue.popleft())
+                index = queue.popleft()
+                self._give(worker, index, feed.tasks[index])
 
-    def _give(self, worker: _Worker, index: int) -> None:
-        problem, response = self._tasks[index]
-        try:
-            task = pickle.dumps((problem, response))
-        except Exception as error:
-            raise ValueError(
-                f"VerifierPool: {problem.place} cannot be sent to a worker process ({error!r}). Keep plain values in "
-                f"its `extra`, or judge in this process: verification.workers=0."
-            ) from error
+    def _give(self, worker: _Worker, index: int, task: Task) -> None:
         worker.task = index
         worker.num_tasks += 1
         worker.deadline = time.monotonic() + self._timeout_s
         try:
             worker.connection.settimeout(self._timeout_s)
-            worker.connection.sendall(task)
+            worker.connection.sendall(pickle.dumps(task))
             worker.connection.setblocking(False)
         except OSError:  # it is dying, or does not read: either way its exit comes next
             self._retire([worker])
@@ -265,15 +331,20 @@ class VerifierProcesses:
         while self._control is not None and self._control.poll(0):
             self._note(self._next_news(0))
 
-    def _step(self) -> None:
+    def _step(self, feed: TaskFeed | None = None) -> None:
         """Wait until something happens or a deadline passes, and take note of it."""
         listening = {w.connection: w for w in self._workers.values() if w.ending != "retired"}
+        bells = [] if feed is None else [feed.bell]
         deadlines = [w.deadline for w in self._workers.values() if not w.ending]
+        if feed is not None:
+            deadlines.append(feed.ended_at + self._budget_s)
         pause = max(0.0, min(deadlines, default=math.inf) - time.monotonic())
-        ready = wait([self._control, *listening], None if pause == math.inf else pause)
+        ready = wait([self._control, *bells, *listening], None if pause == math.inf else pause)
         for connection in ready:
-            if connection is not self._control:
+            if connection in listening:
                 self._read(listening[connection])
+        if feed is not None and feed.bell in ready:
+            feed.hush()
         if self._control in ready:
             self._note(self._next_news(0))
         self._keep_deadlines()
@@ -319,6 +390,18 @@ class VerifierProcesses:
                 )
             worker.ending = "timeout"
             self._order("kill", worker.number)
+
+    def _keep_budget(self, feed: TaskFeed) -> None:
+        """Give up what is not done once the time for all of it is over."""
+        if time.monotonic() < feed.ended_at + self._budget_s:
+            return
+        busy = self._busy()
+        given = [worker.task for worker in busy if worker.task is not None]
+        detail = f"was not done when the {self._budget_s:g} s for the whole batch were over"
+        late = Outcome(kind="timeout", detail=detail, unfinished=True)
+        self._done.extend((index, late) for index in (*given, *self._again, *self._waiting))
+        self._waiting, self._again = deque(), deque()
+        self._abandon(busy)
 
     def _retire(self, workers: Sequence[_Worker]) -> None:
         """Kill workers from which nothing more is wanted."""
@@ -382,7 +465,8 @@ class VerifierProcesses:
             self._again.append(index)
             return
         self._done.append((index, outcome))
-        if outcome.kind == "error":
+        if outcome.kind == "error" and self._stop_at_error:
+            self._has_erred = True
             self._waiting.clear()  # all that waits comes after it
             self._again = deque(i for i in self._again if i < index)
             self._abandon([w for w in self._busy() if w.task is not None and w.task > index])

@@ -169,7 +169,8 @@ def _work(
         _answer(connection, status="ready")
         while True:
             try:
-                answer = _judge(verifier, *pickle.load(tasks))
+                problem, response = pickle.load(tasks)
+                answer = _judge(verifier, pickle.loads(problem), response)
             except EOFError:
                 return
             except MemoryError:

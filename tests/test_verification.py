@@ -21,6 +21,8 @@ class Gold:
     def verify(self, problem, response):
         if problem.answer == "faulty":
             raise ValueError("extra.tolerance is -1")
+        if problem.answer == "unreadable":
+            return Verdict(0.0, False, valid=False, reason="not judged: it cannot be read")
         correct = response == f"<thought></thought><answer>{problem.answer}</answer>"
         correct = correct and problem.answer != "refused"
         return Verdict(reward=float(correct), correct=correct, reason="it was refused")
@@ -115,16 +117,33 @@ def test_gold_answers_that_are_accepted_pass():
 
 def test_refused_gold_answers_are_listed_with_place_and_reason():
     data = problems("4", *["refused"] * 12, "faulty")
-    with pytest.raises(ValueError, match="Gold refuses 13 of the first 14 gold answers") as error:
+    with pytest.raises(ValueError, match="Gold refuses 12 of the first 14 gold answers") as error:
         check_gold(Gold(), data, limit=64)
-    assert "problem 'q1' (train.jsonl:1): it was refused" in str(error.value)
-    assert "q10" in str(error.value)
-    assert "q11" not in str(error.value)
+    for number in range(1, 13):
+        assert f"\n  problem 'q{number}' (train.jsonl:{number}): it was refused\n" in str(
+            error.value
+        )
 
 
-def test_a_problem_that_cannot_be_judged_is_listed_too():
-    with pytest.raises(ValueError, match=r"problem 'q0' \(train.jsonl:0\): extra.tolerance is -1"):
-        check_gold(Gold(), problems("faulty"), limit=64)
+def test_of_very_many_refused_gold_answers_the_first_are_listed():
+    with pytest.raises(ValueError, match="refuses 130 of the first 130") as error:
+        check_gold(Gold(), problems(*["refused"] * 130), limit=200)
+    assert "'q99' (train.jsonl:99): it was refused\n  and 30 more\n" in str(error.value)
+    assert "q100" not in str(error.value)
+
+
+def test_problems_that_cannot_be_judged_are_listed_apart():
+    """A fault in the problem, and a gold answer of which nothing can be said."""
+    with pytest.raises(ValueError, match="Gold refuses 1 of") as error:
+        check_gold(Gold(), problems("4", "faulty", "unreadable", "refused"), limit=64)
+    assert str(error.value).splitlines() == [
+        "verifier: Gold refuses 1 of the first 4 gold answers, so that no completion could ever be right:",
+        "  problem 'q3' (train.jsonl:3): it was refused",
+        "verifier: Gold cannot judge 2 of the first 4 gold answers:",
+        "  problem 'q1' (train.jsonl:1): extra.tolerance is -1",
+        "  problem 'q2' (train.jsonl:2): not judged: it cannot be read",
+        "Correct these answers, choose another verifier, or set verify_gold_problems=0.",
+    ]
 
 
 def test_only_so_many_gold_answers_are_checked():

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from rlsd_lightning.types import Problem, Verdict
-from rlsd_lightning.verification import verify_batch
+from rlsd_lightning.verification import check_gold, verify_batch
 from rlsd_lightning.verifier_pool import VerifierPool
-from tests.helpers.misbehaving import BrokenToLoad, Misbehaving
+from tests.helpers.misbehaving import BrokenToLoad, Misbehaving, QuickToSay
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="looks at processes and files through /proc"
@@ -167,6 +167,165 @@ def test_equal_responses_to_a_problem_are_judged_once(pool, tmp_path):
     assert verdicts == [Verdict(1.0, True, reason="noted")] * 4
     assert (tmp_path / "judged").read_text() == "judged\n" * 2
     assert metrics(pool)["duplicate_fraction"] == 0.5
+
+
+@pytest.fixture(scope="module")
+def quick_pool():
+    with new_pool() as started:
+        started.start(QuickToSay())
+        yield started
+
+
+def test_what_is_said_at_once_never_goes_to_a_worker(quick_pool):
+    before = children(server_of(quick_pool))
+    for pid in before:
+        os.kill(pid, signal.SIGSTOP)  # whoever asked it would wait
+    asked = [problem(number) for number in range(3)] * 700
+    verdicts = quick_pool.verify_batch(QuickToSay(), asked, ["4", "5", "so\n4"] * 700)
+    for pid in before:
+        os.kill(pid, signal.SIGCONT)
+    assert [verdict.reward for verdict in verdicts[:3]] == [1, 0, 1]
+    assert verdicts == verdicts[:3] * 700
+    assert metrics(quick_pool)["duplicate_fraction"] == pytest.approx(1 - 3 / 2100)
+
+
+def test_at_once_or_by_a_worker_verdicts_and_counts_are_the_same(quick_pool, tmp_path):
+    asked = [problem(0), problem(1), problem(0), problem(1), problem(0), problem(0)]
+    note = f"count_in {tmp_path / 'judged'}"
+    responses = ["4", "crash", f"a\n{note}", note, f"b\n{note}", "5"]
+    verdicts = quick_pool.verify_batch(QuickToSay(), asked, responses)
+    assert [verdict.reward for verdict in verdicts] == [1, 0, 1, 1, 1, 0]
+    assert (tmp_path / "judged").read_text() == "judged\n" * 2  # once per problem
+    assert metrics(quick_pool) == {
+        "timeouts": 0,
+        "crashes": 1,
+        "out_of_memory": 0,
+        "bad_fraction": pytest.approx(1 / 6),
+        "duplicate_fraction": pytest.approx(1 / 6),
+    }
+
+
+def test_an_error_at_once_waits_for_those_before_it(quick_pool):
+    asked = [problem(number) for number in range(3)]
+    with pytest.raises(ValueError, match=r"problem 'q1' \(t.jsonl:1\): a"):
+        quick_pool.verify_batch(QuickToSay(), asked, ["4", "grumble a", "complain_late b"])
+    with pytest.raises(ValueError, match=r"problem 'q0' \(t.jsonl:0\): b"):
+        quick_pool.verify_batch(QuickToSay(), asked, ["complain_late b", "grumble a", "4"])
+
+
+def test_problems_that_differ_in_their_extra_alone_are_two_problems(pool, tmp_path):
+    asked = [problem(0, extra=1), problem(0, extra=2), problem(0, extra=1)]
+    judge(pool, [f"count_in {tmp_path / 'judged'}"] * 3, asked)
+    assert (tmp_path / "judged").read_text() == "judged\n" * 2
+
+
+def test_a_batch_may_grow_while_it_is_judged(pool, tmp_path):
+    wanted = judge(pool, [*ORDINARY, "crash", *ORDINARY])
+    counts = metrics(pool)
+    asked = [problem(number) for number in range(2 * len(ORDINARY) + 1)]
+    rows = list(zip(asked, [*ORDINARY, "crash", *ORDINARY], strict=True))
+    with pool.batch(Misbehaving()) as batch:
+        for one, response in rows[:-1]:
+            batch.add([one], [response])
+            if response == "crash":
+                time.sleep(0.2)
+        note = tmp_path / "judged"
+        batch.add([problem(99)], [f"count_in {note}"])
+        eventually(note.exists)  # nobody has asked for the verdicts yet
+        batch.add(*([one] for one in rows[-1]))
+        verdicts = batch.verdicts()
+    assert verdicts[:-2] + verdicts[-1:] == wanted
+    assert metrics(pool)["crashes"] == counts["crashes"] == 1
+
+
+def test_a_batch_that_is_left_early_leaves_nothing_behind(pool):
+    files = num_open_files()
+
+    def leave_early():
+        with pool.batch(Misbehaving()) as batch:
+            batch.add([problem(0), problem(1), problem(2)], ["hang", "hang_stubbornly", "4"])
+            time.sleep(0.1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        leave_early()
+    assert judge(pool, ["4"])[0].correct
+    assert num_open_files() == files
+    assert [thread.name for thread in threading.enumerate() if "verifier" in thread.name] == []
+
+
+@pytest.fixture(scope="module")
+def hasty_pool():
+    with new_pool(timeout_s=600, batch_timeout_s=1.5) as started:
+        started.start(Misbehaving())
+        yield started
+
+
+def test_what_a_batch_has_no_time_for_is_not_judged(hasty_pool):
+    """Two responses hang the time away in two processes, so that nobody comes to the last four."""
+    start = time.monotonic()
+    verdicts = judge(hasty_pool, ["4", "5", "hang", "hang_stubbornly", *"4444"])
+    assert time.monotonic() - start < PATIENCE_S
+    late = "not judged: judging it was not done when the 1.5 s for the whole batch were over"
+    assert [v.reward for v in verdicts] == [1, *[0] * 7]
+    assert [v.valid for v in verdicts] == [True, True, *[False] * 6]
+    assert {v.reason for v in verdicts[2:]} == {late}
+    assert metrics(hasty_pool)["timeouts"] == 6
+    assert [v.reward for v in judge(hasty_pool, ["5", "4"])] == [0, 1]
+    assert metrics(hasty_pool)["timeouts"] == 0
+
+
+def test_the_time_of_a_batch_begins_when_all_of_it_is_there(hasty_pool):
+    with hasty_pool.batch(Misbehaving()) as batch:
+        batch.add([problem(0), problem(1)], ["show_pid 1", "show_pid 2"])
+        time.sleep(2.0)
+        batch.add([problem(2)], ["4"])
+        assert [verdict.valid for verdict in batch.verdicts()] == [True, True, True]
+
+
+def test_gold_answers_too_have_only_the_time_that_is_left():
+    with new_pool(timeout_s=3.0, batch_timeout_s=3.5) as pool:
+        pool.start(Misbehaving())
+        start = time.monotonic()
+        [verdict] = judge(pool, ["hang"], [problem(0, "hang ")])
+        assert time.monotonic() - start < 5.5
+        assert not verdict.valid
+
+
+def test_gold_answers_are_judged_whatever_they_do(pool, caplog):
+    asked = [
+        problem(0, "4"),
+        problem(1, "hang"),
+        problem(2, "complain no options"),
+        problem(3, "crash"),
+        problem(4, "complain no unit"),
+        problem(5, "4"),
+    ]
+    judged = pool.judge_gold(Misbehaving(), asked)
+    assert [type(one) for one in judged] == [
+        Verdict,
+        Verdict,
+        ValueError,
+        Verdict,
+        ValueError,
+        Verdict,
+    ]
+    assert [judged[i].reward for i in (0, 1, 3, 5)] == [1, 0, 0, 1]
+    assert [judged[i].valid for i in (0, 1, 3, 5)] == [True, False, False, True]
+    assert judged[1].reason == "not judged: judging it took longer than 2 s"
+    assert "problem 'q4' (t.jsonl:4): no unit" in str(judged[4])
+    assert set(metrics(pool).values()) == {0}
+    assert caplog.text == ""
+    with pytest.raises(RuntimeError, match=r"'q0'.*ZeroDivisionError"):
+        pool.judge_gold(Misbehaving(), [problem(0, "break_down 1 / 0")])
+
+
+def test_a_hanging_gold_answer_is_listed_before_training(pool):
+    asked = [problem(0, "4"), problem(1, "hang"), problem(2, "leave 0")]
+    with pytest.raises(ValueError, match="Misbehaving cannot judge 2 of the first 3") as error:
+        check_gold(Misbehaving(), asked, limit=64, judge=pool.judge_gold)
+    assert "\n  problem 'q1' (t.jsonl:1): not judged: judging it took longer" in str(error.value)
+    assert "\n  problem 'q2' (t.jsonl:2): not judged: judging it ended its" in str(error.value)
 
 
 def test_problems_of_two_data_sets_with_one_id_are_two_problems(pool):
@@ -442,6 +601,10 @@ def test_too_many_bad_responses_stop_the_run_at_once():
         ({"timeout_s": 0}, "timeout_s is 0"),
         ({"timeout_s": float("inf")}, "timeout_s is inf"),
         ({"memory_mb": 0}, "memory_mb is 0"),
+        (
+            {"batch_timeout_s": 0},
+            "batch_timeout_s is 0, needs a number of seconds above 0, or null",
+        ),
         ({"max_bad_fraction": 1.5}, "max_bad_fraction is 1.5"),
         ({"on_bad": "ignore"}, "on_bad is 'ignore', needs one of warn, stop"),
     ],

@@ -13,7 +13,13 @@ from rlsd_lightning.credit.spans import span_mask
 from rlsd_lightning.data.overlength import Overlength
 from rlsd_lightning.data.refill import is_flat
 from rlsd_lightning.data.teacher_views import contrast_prompts, teacher_prompts
-from rlsd_lightning.interfaces import CreditAssigner, RolloutEngine, Verifier, needs_of
+from rlsd_lightning.interfaces import (
+    CreditAssigner,
+    RolloutEngine,
+    StreamsCompletions,
+    Verifier,
+    needs_of,
+)
 from rlsd_lightning.metrics import Mean
 from rlsd_lightning.prompts import PromptEncoder
 from rlsd_lightning.records import decoder, token_pieces
@@ -74,9 +80,19 @@ class RolloutCollector:
         watch = Stopwatch()
         with watch.phase("rollout"):
             students = [self.encoder.student(problem) for problem in problems]
-            completions = self.engine.generate(students, sampling, self.group_size)
-        with watch.phase("verify"):
-            verdicts = self._judge(problems, completions)
+        if self.pool is not None and isinstance(self.engine, StreamsCompletions):
+            completions, verdicts = self._generate_and_judge(
+                self.engine, self.pool, problems, students, sampling, watch
+            )
+        else:
+            with watch.phase("rollout"):
+                completions = self.engine.generate(students, sampling, self.group_size)
+            with watch.phase("verify"):
+                verdicts = self._judge(problems, completions)
+        verdicts = [
+            [self.overlength.penalised(*pair) for pair in zip(*group, strict=True)]
+            for group in zip(verdicts, completions, strict=True)
+        ]
         with watch.phase("encode_teacher"):
             teachers, contrasts = self._teacher_views(problems, students, completions, verdicts)
         advantages = self._advantages(verdicts)
@@ -156,11 +172,39 @@ class RolloutCollector:
         asked = [problem for problem in problems for _ in range(self.group_size)]
         responses = [completion.text for group in completions for completion in group]
         judge = verify_batch if self.pool is None else self.pool.verify_batch
-        verdicts = judge(self.verifier, asked, responses)
-        flat = [completion for group in completions for completion in group]
-        verdicts = [self.overlength.penalised(v, c) for v, c in zip(verdicts, flat, strict=True)]
+        return self._grouped(judge(self.verifier, asked, responses))
+
+    def _generate_and_judge(
+        self,
+        engine: StreamsCompletions,
+        pool: VerifierPool,
+        problems: Sequence[Problem],
+        students: Sequence[Prompt],
+        sampling: Sampling,
+        watch: Stopwatch,
+    ) -> tuple[list[list[Completion]], list[list[Verdict]]]:
+        """Have each group judged while the engine goes on with the others.
+
+        The phase "verify" is what judging adds to the time that generating takes.
+        """
+        arrived: dict[int, list[Completion]] = {}
+        with pool.batch(self.verifier) as batch:
+            watch.start("rollout")
+            for place, group in engine.generate_each(students, sampling, self.group_size):
+                arrived[place] = group
+                watch.stop("rollout")
+                with watch.phase("verify"):
+                    batch.add([problems[place]] * len(group), [each.text for each in group])
+                watch.start("rollout")
+            watch.stop("rollout")
+            with watch.phase("verify"):
+                verdicts = dict(zip(arrived, self._grouped(batch.verdicts()), strict=True))
+        places = range(len(problems))
+        return [arrived[place] for place in places], [verdicts[place] for place in places]
+
+    def _grouped(self, verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
         size = self.group_size
-        return [verdicts[i : i + size] for i in range(0, len(verdicts), size)]
+        return [list(verdicts[i : i + size]) for i in range(0, len(verdicts), size)]
 
     def _advantages(self, verdicts: list[list[Verdict]]) -> list[list[float]]:
         rewards = torch.tensor(

@@ -1,12 +1,16 @@
 """From problems to rollouts: every completion with its own problem, verdict and advantage."""
 
+import time
+
 import pytest
 
 from rlsd_lightning.data.rollouts import RolloutCollector, rollout_metrics
 from rlsd_lightning.metrics import Mean
 from rlsd_lightning.types import Problem, Sampling
 from rlsd_lightning.verification import verify_batch
+from rlsd_lightning.verifier_pool import VerifierPool
 from tests.helpers.fakes import FixedCredit, PlainEncoder, ScriptedEngine, ScriptedVerifier
+from tests.helpers.misbehaving import Misbehaving
 from tests.helpers.rollouts import rollout, text_prompt
 
 PROBLEMS = [
@@ -23,12 +27,29 @@ def by_answer(problem, response):
     return None if "9" in response else float(response == problem.answer)
 
 
-def collector(script=SCRIPT, judge=by_answer, needs_teacher=True, group_size=4, pool=None):
-    engine = ScriptedEngine(lambda prompt_id, place, seed: script[prompt_id][place])
+class StreamingEngine(ScriptedEngine):
+    """Hands over the last prompt's group first."""
+
+    def generate_each(self, prompts, sampling, group_size):
+        groups = self.generate(prompts, sampling, group_size)
+        for place in reversed(range(len(prompts))):
+            self.calls.append(("done", place))
+            yield place, groups[place]
+
+
+def collector(
+    script=SCRIPT,
+    judge=by_answer,
+    needs_teacher=True,
+    group_size=4,
+    pool=None,
+    engine=ScriptedEngine,
+    verifier=None,
+):
     return RolloutCollector(
-        engine,
+        engine(lambda prompt_id, place, seed: script[prompt_id][place]),
         PlainEncoder(),
-        ScriptedVerifier(judge),
+        verifier or ScriptedVerifier(judge),
         FixedCredit(needs_teacher),
         group_size,
         pool=pool,
@@ -168,3 +189,99 @@ def test_a_pool_judges_instead_of_this_process_and_its_counts_join_the_metrics()
     assert float(metrics["verify/timeouts"]) == 8
     pooled.close()
     assert pool.closed
+
+
+class Words:
+    """Tokens as what tests.helpers.misbehaving does: 5 leaves a note, 7 is a fault, 9 kills the process that judges."""
+
+    def __init__(self, note):
+        self.words = {5: f"count_in {note}", 7: "complain no tolerance", 9: "crash"}
+
+    def decode(self, token_ids):
+        return self.words.get(token_ids[0], str(token_ids[0]))
+
+
+@pytest.fixture(scope="module")
+def started_pool():
+    with VerifierPool(workers=2, max_bad_fraction=1.0) as pool:
+        pool.start(Misbehaving())
+        yield pool
+
+
+def judging(pool, engine, note, b=(4, 1, 5, 9)):
+    """A collector whose responses act on the processes that judge."""
+    made = collector(
+        SCRIPT | {"b": [[token] for token in b]},
+        pool=pool,
+        engine=engine,
+        verifier=Misbehaving(),
+    )
+    made.engine.tokenizer = Words(note)
+    return made
+
+
+def described(groups):
+    return [[(r.problem, r.completion, r.verdict, r.advantage) for r in group] for group in groups]
+
+
+def rewards(groups):
+    return [[r.verdict.reward for r in group] for group in groups]
+
+
+def test_groups_are_judged_while_the_engine_goes_on_and_nothing_else_changes(
+    started_pool, tmp_path
+):
+    note = tmp_path / "judged"
+
+    class WaitingEngine(StreamingEngine):
+        """Goes on to the next group once the one before it is judged."""
+
+        def generate_each(self, prompts, sampling, group_size):
+            for place, group in super().generate_each(prompts, sampling, group_size):
+                yield place, group
+                end = time.monotonic() + 20
+                while not note.exists():
+                    assert time.monotonic() < end, "nothing is judged while the engine is at work"
+                    time.sleep(0.01)
+
+    wanted, counts = judging(started_pool, ScriptedEngine, note).collect(PROBLEMS, SAMPLING)
+    note.unlink()
+    streaming = judging(started_pool, WaitingEngine, note)
+    groups, streamed_counts = streaming.collect(PROBLEMS, SAMPLING)
+    assert streaming.engine.calls[-2:] == [("done", 1), ("done", 0)]
+    assert described(groups) == described(wanted)
+    assert rewards(groups) == [[0, 1, 1, 0], [1, 0, 1, 0]]
+    for name in counts.keys() | streamed_counts.keys():
+        if not name.startswith("time/"):
+            assert counts[name] == streamed_counts[name], name
+    assert float(counts["verify/crashes"]) == 1
+    assert float(counts["verify/duplicate_fraction"]) == 0.25  # 1 and 2 stand twice for "a"
+
+
+def test_time_to_verify_is_what_judging_adds_to_generating(started_pool, tmp_path):
+    class SlowEngine(StreamingEngine):
+        def generate_each(self, prompts, sampling, group_size):
+            for place, group in super().generate_each(prompts, sampling, group_size):
+                yield place, group
+                time.sleep(0.5)
+
+    made = judging(started_pool, SlowEngine, tmp_path / "judged")
+    _, metrics = made.collect(PROBLEMS, SAMPLING)
+    assert float(metrics["time/rollout_s"]) >= 1.0
+    assert 0 < float(metrics["time/verify_s"]) < 0.9
+
+
+def test_a_fault_of_the_verifier_or_of_the_engine_ends_a_step_that_overlaps(started_pool, tmp_path):
+    class BreakingEngine(StreamingEngine):
+        def generate_each(self, prompts, sampling, group_size):
+            yield from list(super().generate_each(prompts, sampling, group_size))[:1]
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        judging(started_pool, BreakingEngine, tmp_path / "1").collect(PROBLEMS, SAMPLING)
+    complaining = judging(started_pool, StreamingEngine, tmp_path / "2", b=(4, 7, 1, 1))
+    with pytest.raises(ValueError, match=r"problem 'b': no tolerance"):
+        complaining.collect(PROBLEMS, SAMPLING)
+    sound = judging(started_pool, StreamingEngine, tmp_path / "3")
+    groups, _ = sound.collect(PROBLEMS, SAMPLING)
+    assert rewards(groups) == [[0, 1, 1, 0], [1, 0, 1, 0]]

@@ -31,6 +31,22 @@ class Misbehaving:
         return Verdict(float(correct), correct, parts=parts, reason=f"{self.name}: {text}")
 
 
+class QuickToSay(Misbehaving):
+    """Judges answers at once, and leaves to workers what does anything; of a response, its last line counts."""
+
+    def verify(self, problem, response):
+        return super().verify(problem, response.splitlines()[-1])
+
+    def verify_quickly(self, problem, response):
+        word, _, argument = response.splitlines()[-1].partition(" ")
+        if word == "grumble":
+            raise ValueError(argument)
+        return None if word in ACTS else self.verify(problem, response)
+
+    def what_counts(self, problem, response):
+        return response.splitlines()[-1]
+
+
 class BrokenToLoad:
     """Can be pickled, but not unpickled."""
 
