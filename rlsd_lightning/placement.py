@@ -42,8 +42,8 @@ class Placement(Protocol):
         """Hold all weights of a policy whole, so that its forward passes, without gradient, communicate no more."""
         ...
 
-    def changed(self, policy: Policy) -> None:
-        """Forget whatever was gathered: this rank's parts were written to."""
+    def release(self, policy: Policy) -> None:
+        """Let go of what forward passes left gathered, so that parameters are this rank's parts and can be written to."""
         ...
 
 
@@ -70,7 +70,7 @@ class Whole:
         """See Placement."""
         yield
 
-    def changed(self, policy: Policy) -> None:
+    def release(self, policy: Policy) -> None:
         """See Placement."""
 
 
@@ -122,8 +122,8 @@ class ZeroPartitioned:
             finally:
                 self._offload._register_deepspeed_module(self._offload.module)
 
-    def changed(self, policy: Policy) -> None:
-        """See Placement; DeepSpeed keeps nothing gathered between forward passes."""
+    def release(self, policy: Policy) -> None:
+        """See Placement; DeepSpeed's parts are there, and are gathered anew, whatever is gathered now."""
 
 
 class FullySharded:
@@ -157,9 +157,9 @@ class FullySharded:
             for unit in units:
                 # the root keeps its weights between forward and backward: the output embedding is used after it
                 unit.set_reshard_after_forward(unit is not policy, recurse=False)
-            self.changed(policy)
+            self.release(policy)
 
-    def changed(self, policy: Policy) -> None:
+    def release(self, policy: Policy) -> None:
         """See Placement."""
         for unit in _fsdp_units(policy):
             unit.reshard()

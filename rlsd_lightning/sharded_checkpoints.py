@@ -41,9 +41,6 @@ class ShardedCheckpoints:
         """Return the optimizer states that are one number for all weights, such as AdamW's step."""
         raise NotImplementedError
 
-    def loaded(self: Any) -> None:
-        """Act on it that all parts were written to."""
-
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return nothing: weights go into the parts."""
         return {}
@@ -135,7 +132,6 @@ class ShardedCheckpoints:
         fill(reader, self.parts())
         for name, buffer in saved_buffers(self.lightning_module).items():
             buffer.copy_(state["buffers"][name])
-        self.loaded()
         self.barrier()
         return state
 

@@ -16,13 +16,19 @@ import lightning
 import torch
 from lightning.fabric.utilities.seed import reset_seed
 from lightning.pytorch.plugins.precision import DeepSpeedPrecision
-from lightning.pytorch.strategies import DeepSpeedStrategy
+from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch.distributed.fsdp import (
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from rlsd_lightning.checkpoints import saved_parameters, whole_part
 from rlsd_lightning.models import Policy
-from rlsd_lightning.placement import ZeroPartitioned
+from rlsd_lightning.placement import FullySharded, ZeroPartitioned
 from rlsd_lightning.sharded_checkpoints import ShardedCheckpoints
 from rlsd_lightning.shards import Part
 
@@ -261,6 +267,94 @@ class DeepSpeedZero(ShardedCheckpoints, DeepSpeedStrategy):
         return [group["params"][0] for group in outer.optimizer.param_groups]
 
 
+class Fsdp2(ShardedCheckpoints, ModelParallelStrategy):
+    """PyTorch's FSDP2 over all ranks, on GPUs or processors.
+
+    Every decoder layer and every block of the vision tower is a unit that is gathered when it runs; embeddings and norms
+    belong to the policy as a whole. With precision bf16-mixed weights are kept in float32, gathered in bfloat16, and
+    gradients are added up over the ranks in float32.
+
+    Args:
+        process_group_backend: "nccl" or "gloo"; None = nccl on GPUs.
+        timeout_s: how long a rank waits for the others.
+    """
+
+    def __init__(
+        self, process_group_backend: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> None:
+        super().__init__(
+            tensor_parallel_size=1,
+            process_group_backend=process_group_backend,
+            timeout=timedelta(seconds=timeout_s),
+        )
+        self._is_sharded = False
+
+    def setup_environment(self) -> None:
+        """Join the other ranks; all of them share the weights out."""
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+    def setup(self, trainer: lightning.Trainer) -> None:
+        """Cut up the policies for training; for anything else every rank holds the plain module."""
+        if self._is_sharded:
+            return
+        assert self.accelerator is not None
+        assert self.model is not None
+        self.accelerator.setup(trainer)
+        self.model = self.precision_plugin.convert_module(self.model)
+        self.model_to_device()
+        self.barrier()
+        if trainer.state.fn == TrainerFn.FITTING:
+            for policy in policies(self.model):
+                self._shard(policy)
+            self._is_sharded = True
+            self.setup_optimizers(trainer)
+        self.setup_precision_plugin()
+
+    def _shard(self, policy: Policy) -> None:
+        settings: dict[str, Any] = {"mesh": self.device_mesh["data_parallel"]}
+        if self.precision_plugin.precision == "bf16-mixed":
+            settings["mp_policy"] = MixedPrecisionPolicy(
+                param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+            )
+        for module in list(policy.model.modules()):
+            if type(module).__name__ in policy.model._no_split_modules:
+                fully_shard(module, **settings)
+        fully_shard(policy, reshard_after_forward=False, **settings)
+        for name in ("encode_images", "hidden_states"):  # all forward passes go through these two
+            register_fsdp_forward_method(policy, name)
+        policy.placement = FullySharded()
+
+    def parts(self) -> list[Part]:
+        """See ShardedCheckpoints."""
+        for policy in policies(self.lightning_module):
+            policy.placement.release(policy)
+        states = self.optimizers[0].state if self.optimizers else {}
+        return [
+            part
+            for name, weight in saved_parameters(self.lightning_module)
+            for part in [_rows(f"weights/{name}", weight)]
+            + [
+                _rows(f"optimizer/{key}/{name}", value)
+                for key, value in states.get(weight, {}).items()
+                if value.dim()
+            ]
+        ]
+
+    def prepare_optimizer(self, states: set[str], scalars: Mapping[str, Tensor]) -> None:
+        """See ShardedCheckpoints."""
+        (optimizer,) = self.optimizers
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                made = {name: torch.zeros_like(weight) for name in states}
+                optimizer.state[weight] = made | {k: v.clone() for k, v in scalars.items()}
+
+    def optimizer_scalars(self) -> dict[str, Tensor]:
+        """See ShardedCheckpoints."""
+        state = next(iter(self.optimizers[0].state.values()), {})
+        return {key: value for key, value in state.items() if not value.dim()}
+
+
 class _ZeroPrecision(DeepSpeedPrecision):
     """Lightning's plugin for DeepSpeed, without its conversion of batches.
 
@@ -297,6 +391,23 @@ def _interval(key: str, shape: tuple[int, ...], start: int, values: Tensor) -> P
         stop=start + values.numel(),
         read=lambda: values,
         write=values.data.copy_,
+    )
+
+
+def _rows(key: str, tensor: Tensor) -> Part:
+    """Return this rank's rows of a DTensor that is cut along its first axis."""
+    local = tensor.detach().to_local()
+    _, offset = compute_local_shape_and_global_offset(
+        tensor.shape, tensor.device_mesh, tensor.placements
+    )
+    start = offset[0] * (tensor.numel() // tensor.shape[0]) if local.numel() else 0
+    return Part(
+        key=key,
+        shape=tuple(tensor.shape),
+        start=start,
+        stop=start + local.numel(),
+        read=local.flatten,
+        write=lambda values: local.copy_(values.view(local.shape)),
     )
 
 

@@ -220,10 +220,11 @@ def _move_towards(follower: Policy, leader: Policy, share: float) -> None:
 
     Both are kept in the same way among the ranks, so that each rank moves its parts and nothing is sent.
     """
+    for policy in (follower, leader):
+        policy.placement.release(policy)
     for mine, theirs in zip(follower.parameters(), leader.parameters(), strict=True):
         here, there = follower.placement.local(mine), leader.placement.local(theirs)
         if share == 1.0:
             here.copy_(there)
         else:
             here.lerp_(there.to(here.dtype), share)
-    follower.placement.changed(follower)

@@ -23,6 +23,7 @@ def named_weights(policy: Policy, bucket_bytes: int = BUCKET_BYTES) -> Iterator[
         policy: under any strategy.
         bucket_bytes: the extra memory that this may take.
     """
+    policy.placement.release(policy)
     for names, weights in _buckets(policy, bucket_bytes):
         with policy.placement.gathered(weights) as whole:
             yield from zip(names, whole, strict=True)
