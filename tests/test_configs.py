@@ -39,6 +39,7 @@ def fill(option: str) -> list[str]:
     needed = {
         "experiment=none": [*FILLED],
         "model=pretrained": ["model.path=some/model"],
+        "model=tiny_qwen3": ["model.path=some/model"],
         "data=problems": ["data.train.path=train.jsonl"],
         "teacher=external": ["teacher.path=other/model"],
         "callbacks=keep_best": ["callbacks.keep_best.monitor=val/held_out/accuracy"],
