@@ -27,6 +27,7 @@ COMMANDS = {
     "score": "score responses that are there already, without a model: score evaluators=NAME responses=FILE.jsonl",
     "predict": "write a checkpoint's completions with their verdicts as JSONL",
     "export": "write a checkpoint as a Hugging Face folder",
+    "plan": "say what a run needs, without weights, data or GPUs: memory, seconds, what to change",
 }
 """What the command line can be told to do, one line each."""
 
@@ -37,6 +38,7 @@ _UNUSED = {
     "score": ("data.train", "model"),
     "predict": ("data.train",),
     "export": ("data", "evaluators"),
+    "plan": ("data.train", "evaluators"),
 }
 """Sections that a command never reads: a value may still be missing there."""
 

@@ -112,6 +112,12 @@ RULES: dict[str, tuple[Callable[[Tree], Iterator[str]], ...]] = {
         loggers_are_installed,
     ),
     "score": (responses_are_named,),
+    "plan": (
+        enough_completions,
+        run_has_an_end,
+        problems_are_shared_out,
+        micro_batches_are_filled,
+    ),
 }
 """Those of each command, in the order in which faults are told."""
 

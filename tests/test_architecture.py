@@ -91,7 +91,7 @@ STATIONS = (
     ),
     ("config", "known_keys", "overrides", "rules", "targets", "command_line", "user_errors"),
     ("exp_manager",),
-    ("build",),
+    ("build", "planning"),
     ("train",),
     ("__main__",),
 )

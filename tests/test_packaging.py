@@ -72,7 +72,7 @@ def test_the_wheel_holds_every_module_and_every_yaml(wheel):
         path
         for room in ("rlsd_lightning", *ROOMS)
         for path in (ROOT / room).rglob("*")
-        if path.suffix in (".py", ".yaml", ".j2", ".css", ".js")
+        if path.suffix in (".py", ".yaml", ".json", ".j2", ".css", ".js")
     ]
     missing = {in_package(path) for path in files} - set(zipfile.ZipFile(wheel).namelist())
     assert missing == set(), "add the room to packages or package-data in pyproject.toml"
