@@ -8,7 +8,8 @@ from itertools import islice
 import jsonschema
 import pytest
 
-from rlsd_lightning.quickstart.records import PHRASINGS, SCHEMA, SLIPS, Order, Records
+from rlsd_lightning.quickstart.orders import PHRASINGS, SCHEMA, SLIPS, Order
+from rlsd_lightning.quickstart.records import Records
 from rlsd_lightning.quickstart.text_model import build_text_tokenizer
 
 ORDER = Order(

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlsd_lightning.data import ProblemDataset
-from rlsd_lightning.quickstart import Queries, Recipe, Records, prepare_text
+from rlsd_lightning.quickstart import Questions, Recipe, Records, prepare_text
 from rlsd_lightning.quickstart.text_prepare import draw_parts
 from rlsd_lightning.verification import check_gold
 from rlsd_lightning.verifiers.json_record import JsonRecord
@@ -26,7 +26,7 @@ TINY = Recipe(
 SMALL = {"num_train": 12, "num_test": 5, "seed": 3, "recipe": TINY}
 
 
-@pytest.fixture(scope="module", params=[Records(), Queries()], ids=["records", "queries"])
+@pytest.fixture(scope="module", params=[Records(), Questions()], ids=["records", "queries"])
 def task(request):
     return request.param
 
@@ -57,7 +57,7 @@ def test_the_folder_loads_as_a_downloaded_model(folder):
 def test_gold_answers_of_the_rows_get_full_marks(folder, task):
     rows = problems(folder, "train") + problems(folder, "test")
     assert len(rows) == 12 + 5
-    if isinstance(task, Queries):
+    if isinstance(task, Questions):
         verifiers = [Sql(dsn=str(folder / "data" / "company.sqlite"))]
     else:
         verifiers = [JsonSchema(), JsonRecord()]

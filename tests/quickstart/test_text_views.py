@@ -9,12 +9,12 @@ from hydra.utils import instantiate
 
 from rlsd_lightning.models import family_of
 from rlsd_lightning.prompts import PromptEncoder
-from rlsd_lightning.quickstart.queries import Queries
+from rlsd_lightning.quickstart.questions import Questions
 from rlsd_lightning.quickstart.text_model import build_text_model, build_text_tokenizer
 from rlsd_lightning.quickstart.text_views import TextEncoder, encode_text_views
 from rlsd_lightning.types import Problem
 
-TASK = Queries()
+TASK = Questions()
 EXERCISES = list(islice(TASK.draw(0), 6))
 
 

@@ -7,17 +7,19 @@ from itertools import islice
 
 import pytest
 
-from rlsd_lightning.quickstart.queries import DATABASE, Condition, Queries, Query, Question
+from rlsd_lightning.quickstart.company import DATABASE
+from rlsd_lightning.quickstart.queries import Condition, Query
+from rlsd_lightning.quickstart.questions import Question, Questions
 from rlsd_lightning.quickstart.text_model import build_text_tokenizer
 
-QUESTIONS = list(islice(Queries().draw(0), 300))
+QUESTIONS = list(islice(Questions().draw(0), 300))
 ROME, OVER = Condition("city", "=", "Rome"), Condition("age", ">=", 40)
 
 
 @pytest.fixture(scope="module")
 def company(tmp_path_factory):
     folder = tmp_path_factory.mktemp("company")
-    Queries().write_files(folder, seed=0)
+    Questions().write_files(folder, seed=0)
     with closing(sqlite3.connect(folder / DATABASE)) as connection:
         yield connection
 
@@ -62,6 +64,11 @@ def test_slips_by_hand():
     ]
     listed = Query("staff", "", "name", (), by_pay=True)
     assert [slip.sql for slip in listed.slips] == ["SELECT name FROM staff ORDER BY pay"]
+    sold = Query("sales", "", "item", (Condition("region", "=", "east"),))
+    assert [slip.sql for slip in sold.slips] == [
+        "SELECT item FROM sales WHERE item = 'east'",
+        "SELECT item FROM sales",
+    ]
 
 
 def rows(connection, query):
@@ -94,12 +101,12 @@ def test_sloppy_queries_run(company):
 
 def test_questions_are_distinct_and_the_same_for_a_seed():
     assert len(set(QUESTIONS)) == len({question.question for question in QUESTIONS}) == 300
-    assert list(islice(Queries().draw(0), 300)) == QUESTIONS
-    assert list(islice(Queries().draw(1), 300)) != QUESTIONS
+    assert list(islice(Questions().draw(0), 300)) == QUESTIONS
+    assert list(islice(Questions().draw(1), 300)) != QUESTIONS
 
 
 def test_questions_and_queries_survive_tokenising_and_are_short():
-    tokenizer = build_text_tokenizer(Queries().words)
+    tokenizer = build_text_tokenizer(Questions().words)
     rng = random.Random(0)
     for question in QUESTIONS:
         for text in (question.question, question.respond(), question.respond_sloppily(0.5, rng)):
@@ -108,5 +115,5 @@ def test_questions_and_queries_survive_tokenising_and_are_short():
 
 
 def test_every_fact_is_one_token():
-    tokenizer = build_text_tokenizer(Queries().words)
-    assert all(len(tokenizer.encode(fact)) == 1 for fact in Queries().facts)
+    tokenizer = build_text_tokenizer(Questions().words)
+    assert all(len(tokenizer.encode(fact)) == 1 for fact in Questions().facts)
