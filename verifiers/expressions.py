@@ -24,6 +24,7 @@ _NUMBER = re.compile(
 )
 _NUMBERS_LISTED = re.compile(r"\d\W*\s(?:or|and)\s\W*\d")
 _WORD = re.compile(r"[A-Za-z]{2,}")
+_RULED_OUT = re.compile(r"\b(?:not|never|except|without)\s*$", re.IGNORECASE)
 _FUNCTION = re.compile(
     r"\b(?:(?:arc)?(?:sin|cos|tan)|cot|sec|csc|log|ln|lg|exp|sqrt|max|min|gcd|lcm|mod)\b"
 )
@@ -106,7 +107,7 @@ def number_in_sentence(text: str) -> str | None:
     Example:
         >>> number_in_sentence("so there are 12 of them"), number_in_sentence("It is 28%.")
         ('12', '28%')
-        >>> [number_in_sentence(text) for text in ("either 5 or 6", "sin 30", "ab3", "10 apples", "no idea")]
+        >>> [number_in_sentence(text) for text in ("either 5 or 6", "sin 30", "ab3", "10 apples", "it is not 5")]
         [None, None, None, None, None]
     """
     plain = _FORMULA.sub(" ", text)
@@ -116,6 +117,8 @@ def number_in_sentence(text: str) -> str | None:
     before = plain[: numbers[0].start()]
     words = _WORD.findall(before)
     if not words or not before.startswith(words[0]) or _FUNCTION.search(before):
+        return None
+    if _RULED_OUT.search(plain[: numbers[-1].start()]):
         return None
     is_sentence = len(words) > 1 or (
         len(words[0]) > 2 and before[len(words[0]) :].strip() in ("", ":")

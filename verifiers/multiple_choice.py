@@ -38,6 +38,8 @@ _MENTION = re.compile(
 _SEVERAL = re.compile(
     rf"\b(?:or|and|nor)\s+(?:option\s+)?{_OPENING}[A-HJ-Z]\b|\b[A-Z]\s*[,/&]\s*{_OPENING}[A-Z]\b"
 )
+_LISTED = re.compile(r"(?:^|\s)[(\[]?([A-Z])[.:)\]](?=\s|$)")
+"""What begins another option of a list: " B. ", " (B) "."""
 _RULED_OUT = re.compile(r"\b(?:not|isn't|wrong|incorrect|false|neither|except)\b", re.IGNORECASE)
 _ARTICLES = ("a", "an", "the")
 _Options = tuple[tuple[str, str], ...]
@@ -55,7 +57,7 @@ def read_choice(answer: str, options: Mapping[str, str]) -> str | None:
         >>> options = {"A": "cat", "B": "dog", "C": "cow"}
         >>> [read_choice(text, options) for text in ["(b)", "B. dog", "a dog", r"\text{B}", "The answer is B."]]
         ['B', 'B', 'B', 'B', 'B']
-        >>> [read_choice(text, options) for text in ["B or C", "Because it barks", "B. cat", "not B", "5"]]
+        >>> [read_choice(text, options) for text in ["B or C", "Because it barks", "B. cat", "(A) (B)", "not B"]]
         [None, None, None, None, None]
     """
     return None if len(answer) > MAX_CHARS else _read(answer, tuple(options.items()))
@@ -102,10 +104,12 @@ def _loosely(text: str) -> str:
 
 
 def _labelled(label: re.Match[str], options: Mapping[str, str]) -> str | None:
-    """Return the letter before a text, unless the text names another option."""
+    """Return the letter before a text, unless the text names another option or lists one."""
     letter, text = (label["a"] or label["b"]).upper(), label["text"]
     alone = _ALONE.fullmatch(undecorated(text))
     other = alone["letter"].upper() if alone else _by_text(text, options)
+    if other is None and (set(_LISTED.findall(text)) & set(options)) - {letter}:
+        return None
     return letter if letter in options and other in (None, letter) else None
 
 

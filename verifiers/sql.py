@@ -30,7 +30,7 @@ from rlsd_lightning.verifiers.sql_runner import (
     QueryRunner,
     Result,
 )
-from rlsd_lightning.verifiers.sql_text import find_query, orders_rows
+from rlsd_lightning.verifiers.sql_text import find_query, orders_rows, sql_words
 from rlsd_lightning.verifiers.verdicts import not_judged, quoted
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class Sql:
         if gold.kind != "rows":
             return not_judged(f"the gold query {quoted(problem.answer)} {_trouble(gold)}")
         query = find_query(response, self.which)
-        if not query:
+        if query is None or not any(sql_words(query)):
             return _verdict("no query found")
         if len(query) > MAX_CHARS:
             return _verdict(f"wrong: a query of {len(query)} characters, more than {MAX_CHARS}")

@@ -259,7 +259,10 @@ def test_the_last_query_counts_unless_told_otherwise(sql):
     first.close()
 
 
-@pytest.mark.parametrize("response", ["", "<answer></answer>", "<answer>\n```sql\n```\n</answer>"])
+@pytest.mark.parametrize(
+    "response",
+    ["", "<answer></answer>", "<answer>\n```sql\n```\n</answer>", "<answer>-- SELECT 1</answer>"],
+)
 def test_no_query_is_wrong_even_where_the_gold_query_returns_nothing(sql, response):
     verdict = sql.verify(problem("SELECT a FROM t WHERE 0"), response)
     assert verdict.valid
