@@ -77,10 +77,20 @@ class Code:
         require(unsafe=self.unsafe)
         source = program_in(response, self.which)
         if source is None or len(source) > MAX_CHARS:
-            detail = "no program found" if source is None else "the program is too long"
-            return _verdict(tests, Outcome(detail=detail))
+            return _not_run(tests, source)
         with Box(self.total_limit_s, unsafe=self.unsafe) as box:
             return _verdict(tests, run_tests(tests, source, box, packages=self.packages))
+
+    def verify_quickly(self, problem: Problem, response: str) -> Verdict | None:
+        """Judge a response in which there is nothing to run."""
+        source = program_in(response, self.which)
+        if source is None or len(source) > MAX_CHARS:
+            return _not_run(read_tests(problem, self.defaults), source)
+        return None
+
+    def what_counts(self, problem: Problem, response: str) -> str | None:
+        """Return the program: whatever else stands in the response, the verdict is the same."""
+        return program_in(response, self.which)
 
     def check(self, problems: Iterable[Problem]) -> None:
         """Find out before training whether every problem has tests that can be run here.
@@ -114,6 +124,11 @@ def program_in(response: str, which: str = "last") -> str | None:
     block = fenced_block(response if answer is None else answer, which)
     source = answer if block is None else block
     return source if source is not None and source.strip() else None
+
+
+def _not_run(tests: CodeTests, source: str | None) -> Verdict:
+    detail = "no program found" if source is None else "the program is too long"
+    return _verdict(tests, Outcome(detail=detail))
 
 
 def _verdict(tests: CodeTests, outcome: Outcome) -> Verdict:

@@ -8,7 +8,7 @@ for values and compares them itself.
 from __future__ import annotations
 
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,8 +25,10 @@ from rlsd_lightning.verifiers.code_languages import (
 from rlsd_lightning.verifiers.code_problems import CodeTests
 
 TROUBLES = ("timeout", "out_of_memory", "crash")
+_OUT_OF_MEMORY = (b"MemoryError", b"std::bad_alloc", b"heap out of memory")
+"""What Python, C++ and JavaScript say of it."""
 _COMPILE_S = 10.0
-_COMPILE_MB = 2048
+_COMPILE_MB = 1024
 _TESTER_EXTRA_S = 1.0
 """What the tests' own process may take longer than the program that it waits for."""
 
@@ -242,7 +244,7 @@ class _Run:
             return None
         if compiler.out_of_time:
             return False, "compiling it took too long", "timeout"
-        return False, f"it does not compile: {_first_line(compiler.stderr)}", ""
+        return False, f"it does not compile: {_complaint(compiler.stderr)}", ""
 
 
 def _failure(program: Program) -> _Result | None:
@@ -252,7 +254,7 @@ def _failure(program: Program) -> _Result | None:
     if program.killed == "output":
         return False, f"it wrote more than {program.limits.output_bytes} bytes", "crash"
     said = _last_line(program.stderr)
-    if said.startswith("MemoryError") or "bad_alloc" in said or "heap out of memory" in said:
+    if program.code and any(mark in program.stderr for mark in _OUT_OF_MEMORY):
         return False, f"it took more than {program.limits.memory_mb} MB of memory", "out_of_memory"
     if program.code < 0:
         return False, f"it was ended by signal {-program.code}", "crash"
@@ -268,13 +270,14 @@ def _raised(raised: Any) -> _Result:
 
 
 def _last_line(said: bytes | bytearray) -> str:
-    return _line(said, lambda lines: lines[-1])
+    return _lines(said)[-1][:160]
 
 
-def _first_line(said: bytes | bytearray) -> str:
-    return _line(said, lambda lines: lines[0])
+def _complaint(said: bytes | bytearray) -> str:
+    """Return the first error that a compiler names."""
+    lines = _lines(said)
+    return next((line for line in lines if "error: " in line), lines[0])[:160]
 
 
-def _line(said: bytes | bytearray, choose: Callable[[list[str]], str]) -> str:
-    lines = said.decode("utf-8", errors="replace").strip().splitlines()
-    return choose(lines)[:160] if lines else ""
+def _lines(said: bytes | bytearray) -> list[str]:
+    return said.decode("utf-8", errors="replace").strip().splitlines() or [""]

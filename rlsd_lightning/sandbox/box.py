@@ -48,7 +48,8 @@ _ENVIRONMENT = {
 }
 _CHUNK = 2**16
 _MAX_MESSAGE_BYTES = 8 * MB
-"""A program that sends more in one line, or as much again before it is listened to, is ended."""
+_MAX_WAITING = 100
+"""A program that sends a longer message, or more of them than anybody asked for, is ended."""
 
 
 class SandboxError(RuntimeError):
@@ -234,7 +235,7 @@ class Box:
             self._forget(descriptor)
         for program in self._programs.values():
             program.channel.close()
-        _remove(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)  # the launcher has done so, unless it was killed
 
     def _start_launcher(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -352,17 +353,20 @@ class Box:
             self._kill(program, "output")
 
     def _hear(self, program: Program, data: bytes) -> None:
-        """Take messages; one that is none of the harness's own, without the nonce, is passed over."""
+        """Take messages; whoever sends one without the nonce is not the harness, and is ended."""
         program.received += data
-        *lines, rest = program.received.split(b"\n")
-        program.received = rest
+        lines: list[bytearray] = []
+        if b"\n" in data:
+            *lines, program.received = program.received.split(b"\n")
         for line in lines:
             message = _read_message(line)
             if not program.is_set_up:
                 self._check_set_up(program, message)
             elif message.pop("nonce", None) == program.nonce:
                 program.messages.append(message)
-        if len(program.received) > _MAX_MESSAGE_BYTES or len(program.messages) > 1000:
+            else:
+                self._kill(program, "output")
+        if len(program.received) > _MAX_MESSAGE_BYTES or len(program.messages) > _MAX_WAITING:
             self._kill(program, "output")
 
     def _check_set_up(self, program: Program, message: dict[str, Any]) -> None:
@@ -404,7 +408,7 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _read_message(line: bytes) -> dict[str, Any]:
+def _read_message(line: bytearray) -> dict[str, Any]:
     """Return a message; an empty one where there is none."""
     try:
         message = json.loads(line)
@@ -413,9 +417,3 @@ def _read_message(line: bytes) -> dict[str, Any]:
     return message if isinstance(message, dict) else {}
 
 
-def _remove(folder: str) -> None:
-    """Remove a folder, however deep a program has nested others in it."""
-    with contextlib.suppress(OSError, RecursionError):
-        shutil.rmtree(folder)
-        return
-    subprocess.run(["rm", "-rf", "--", folder], check=False)

@@ -14,7 +14,7 @@ from rlsd_lightning.sandbox.linux import PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, c
 
 SYSTEM = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-SETTINGS = ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives")
+SETTINGS = ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives", "/etc/ssl/openssl.cnf")
 _MB = 2**20
 _MAX_FILE_MB = 8
 _MAX_OPEN_FILES = 64

@@ -19,7 +19,7 @@ import sys
 
 from rlsd_lightning.sandbox import programs  # noqa: F401  so that every fork of this process has it loaded
 from rlsd_lightning.sandbox.confine import confine
-from rlsd_lightning.sandbox.linux import die_with
+from rlsd_lightning.sandbox.linux import die_with, unmount
 from rlsd_lightning.sandbox.namespaces import isolate
 
 TYPE_CHECKING = False  # as in typing, which takes long to load
@@ -46,18 +46,30 @@ def main(control_descriptor: int, parent: int, folder: str) -> None:
     """
     die_with(parent, signal.SIGTERM)
     left = isolate(folder)
-    if "processes" in left:
-        first = os.fork()
-        if first:
-            os.close(control_descriptor)
-            os.waitpid(first, 0)
-            os._exit(0)
-        die_with(0, signal.SIGKILL)  # which is how a parent in another namespace reads
-    os.chdir(folder)
-    gc.disable()
-    with socket.socket(fileno=control_descriptor) as control:
-        _Launcher(control, folder, left).serve()
+    first = os.fork() if "processes" in left else 0
+    if first:
+        os.close(control_descriptor)
+        signal.signal(signal.SIGTERM, lambda *_: _kill(first))
+        os.waitpid(first, 0)
+    else:
+        if "processes" in left:
+            die_with(0, signal.SIGKILL)  # which is how a parent in another namespace reads
+        gc.disable()
+        with socket.socket(fileno=control_descriptor) as control:
+            _Launcher(control, folder, left).serve()
+    if os.getppid():
+        _remove(folder, is_mount="folder" in left)
     os._exit(0)
+
+
+def _remove(folder: str, is_mount: bool) -> None:
+    """Remove the folder, as whoever made it may have been killed."""
+    try:
+        if is_mount:
+            unmount(folder)
+        os.rmdir(folder)
+    except OSError:  # not empty, where it could not be made in memory
+        os.execve("/bin/rm", ["rm", "-rf", "--", folder], {})
 
 
 class _Launcher:
@@ -87,6 +99,8 @@ class _Launcher:
                 self._obey(wake, woken_by)
         for pid in self._running:
             _kill(pid)
+        for pid in self._running:
+            os.waitpid(pid, 0)
 
     def _end(self, _number: int, _frame: object) -> None:
         self._ending = True
@@ -163,6 +177,7 @@ def _become(order: dict[str, Any], descriptors: list[int], folder: str, launcher
     try:
         os.setsid()
         die_with(launcher, signal.SIGKILL)
+        os.chdir(folder)
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         for number, descriptor in enumerate(descriptors):
@@ -180,7 +195,7 @@ def _become(order: dict[str, Any], descriptors: list[int], folder: str, launcher
         try:
             confine(folder, **order["confine"])
         except OSError as error:
-            os.write(_CHANNEL, json.dumps({"setup": str(error)}).encode() + b"\n")
+            os.write(_CHANNEL, json.dumps({"setup": error.strerror}).encode() + b"\n")
             os._exit(1)
         os.write(_CHANNEL, b'{"setup": "done"}\n')
         if command[0] in _PYTHON:

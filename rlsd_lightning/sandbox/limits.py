@@ -24,6 +24,6 @@ class Limits:
 
         Example:
             >>> Limits(time_s=4, memory_mb=512).wall_s
-            6.0
+            7.0
         """
-        return 1.25 * self.time_s + 1.0
+        return 1.5 * self.time_s + 1.0

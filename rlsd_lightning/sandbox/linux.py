@@ -201,6 +201,16 @@ def mount(kind: str, target: str, flags: int, options: str = "") -> None:
     _checked("mount", LIBC.mount(*arguments, options.encode()))
 
 
+def unmount(target: str) -> None:
+    """Take away what was mounted.
+
+    Raises:
+        OSError: it failed.
+    """
+    detach = 2
+    _checked("umount", LIBC.umount2(target.encode(), detach))
+
+
 def die_with(parent: int, signal_number: int) -> None:
     """Get a signal when the process that started this one ends; end now if it is gone already.
 

@@ -6,8 +6,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
 
 
 class Outside:
@@ -102,3 +105,36 @@ def use_as_temporary_folder(monkeypatch, folder):
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
     return folder
+
+
+_PREAMBLE = f"""
+import sys, types
+package = types.ModuleType("rlsd_lightning")
+package.__path__ = [{str(ROOT / "rlsd_lightning")!r}, {str(ROOT)!r}]
+sys.modules["rlsd_lightning"] = package
+from rlsd_lightning.sandbox import seccomp
+from rlsd_lightning.sandbox.layers import layers, require
+from rlsd_lightning.sandbox.linux import PR_SET_NO_NEW_PRIVS, prctl
+from rlsd_lightning.types import Problem
+from rlsd_lightning.verifiers.code import Code
+
+def forbid(*calls, conditions=()):
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    seccomp._install(seccomp._assemble(list(calls), list(conditions)))
+
+def judge(source, **options):
+    tests = {{"mode": "stdin_stdout", "inputs": ["1 2"], "outputs": ["3"]}}
+    return Code(**options).verify(Problem(id="q", prompt="", extra=tests), f"```\\n{{source}}\\n```")
+
+RIGHT = "print(sum(map(int, input().split())))"
+"""
+
+
+def without_torch(script, python=sys.executable, timeout=60, **options):
+    """Run a script in a process of its own, with the sandbox but without torch; returns what it prints."""
+    command = [python, "-c", _PREAMBLE + textwrap.dedent(script)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, cwd="/", **options
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
