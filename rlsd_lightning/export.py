@@ -14,11 +14,11 @@ from transformers import (
 )
 
 from rlsd_lightning.models import Policy
-from rlsd_lightning.weights import named_weights
+from rlsd_lightning.weights import load_named_weights, named_weights
 
 
 def export_policy(policy: Policy, processor: Any, folder: Path) -> None:
-    """Save weights, configuration and processor; then load all of it with transformers' Auto classes and compare.
+    """Save weights (LoRA's merged), configuration and processor; then load all of it with transformers' Auto classes and compare.
 
     Args:
         policy: what to export.
@@ -33,6 +33,10 @@ def export_policy(policy: Policy, processor: Any, folder: Path) -> None:
         raise FileExistsError(
             f"export: {folder} is not empty. Choose another folder with paths.output=..., or remove this one."
         )
+    if policy.has_adapters:
+        merged = policy.plain_copy()
+        load_named_weights(merged, named_weights(policy))
+        policy = merged
     policy.model.save_pretrained(folder)
     processor.save_pretrained(folder)
     prove(policy, processor, folder)

@@ -26,12 +26,16 @@ HARMLESS = (
     "exp_manager",
     "paths.run",
     "paths.output",
+    "trainer.accelerator",
+    "trainer.devices",
     "trainer.enable_checkpointing",
     "trainer.enable_model_summary",
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
+    "trainer.num_nodes",
+    "trainer.strategy",
 )
-"""Settings that may differ between the starts of one run: they change no number of it."""
+"""Settings that may differ between the starts of one run: they change no number of it beyond rounding."""
 
 _claimed: dict[Path, FileLock] = {}
 

@@ -6,7 +6,6 @@ raises, and the checkpoint that was there before still is.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from rlsd_lightning.shards import (
     PARTIAL_SUFFIX,
     TRAINER,
     Part,
+    sync,
     take_name,
     write_index,
     write_parts,
@@ -90,7 +90,7 @@ class ShardedCheckpoints:
             if self.is_global_zero:
                 rest = {k: v for k, v in checkpoint.items() if k not in _IN_PARTS}
                 torch.save(rest | self._own_state(), partial / TRAINER)
-            _sync_to_disk(partial)
+                sync(partial / TRAINER)
         except OSError as error:
             fault = f"rank {self.global_rank}: {error}"
         gathered = _gather((table, fault), self.world_size)
@@ -151,13 +151,6 @@ class ShardedCheckpoints:
 
 
 _IN_PARTS = ("state_dict", "optimizer_states")
-
-
-def _sync_to_disk(folder: Path) -> None:
-    """Make sure that what this host wrote is on disk before anything is renamed."""
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
 
 
 def _gather(value: Any, world_size: int) -> list[Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ def write_parts(
         num_bytes += values.nbytes
         if num_bytes >= max_file_bytes or place + 1 == len(saved):
             save_file(pending, folder / name)
+            sync(folder / name)
             pending, num_bytes, num_files = {}, 0, num_files + 1
     return table
 
@@ -109,6 +111,7 @@ def write_index(folder: Path, tables: Sequence[Mapping[str, Any]]) -> None:
             )
     files = {path.name: path.stat().st_size for path in folder.glob("*.safetensors")}
     (folder / INDEX).write_text(json.dumps({"files": files, "tensors": joined}))
+    sync(folder / INDEX)
 
 
 class ShardReader:
@@ -168,6 +171,12 @@ class ShardReader:
         if name not in self._files:
             self._files[name] = safe_open(self.path / name, framework="pt")
         return self._files[name]
+
+
+def sync(path: Path) -> None:
+    """Make sure that a file is on disk, not only on its way there."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def take_name(partial: Path, path: Path) -> None:

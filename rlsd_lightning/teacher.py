@@ -19,13 +19,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlsd_lightning.models import Policy, load_policy, load_reader
+from rlsd_lightning.models import Policy, adapters, load_policy, load_reader
+from rlsd_lightning.models.policy import AdapterView
 
 
 class Teacher(nn.Module):
     """What all teachers share: a copy of the policy (none when live) and the step it was taken at."""
 
     version: torch.Tensor
+    follows_policy = False
+    """Whether after_step ever changes it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,20 +36,52 @@ class Teacher(nn.Module):
         self.register_buffer("version", torch.zeros((), dtype=torch.int64))
 
     def bind(self, policy: Policy) -> None:
-        """Take the copy. Called once, when the policy has its initial weights."""
-        self.copy = copy.deepcopy(policy).requires_grad_(False).eval()
+        """Take the copy. Called once, when the policy has its initial weights.
+
+        Beside LoRA there is nothing to copy but the adapters, and those only if the teacher follows the policy.
+        """
+        if not policy.has_adapters:
+            self.copy = copy.deepcopy(policy).requires_grad_(False).eval()
+        elif self.follows_policy:
+            adapters.add_teacher(policy.model)
 
     def weights(self, policy: Policy) -> Policy:
         """Return the model that scores the teacher's view."""
+        if policy.has_adapters:
+            return AdapterView(policy, adapters.TEACHER if self.follows_policy else None)
         assert self.copy is not None, "bind the teacher to a policy first"
         return self.copy
 
     def shares_vision_with(self, policy: Policy) -> bool:
-        """Say whether the policy's visual features are this teacher's too: never for a copy."""
-        return False
+        """Say whether the policy's visual features are this teacher's too."""
+        return policy.vision_is_frozen
 
     def after_step(self, policy: Policy, step: int) -> None:
         """Follow the policy after optimizer step `step`, counted from 1."""
+
+    @torch.no_grad()
+    def _follow(self, policy: Policy, share: float) -> None:
+        """Set each weight to weight + share * (policy's - weight); share 1 copies bit for bit.
+
+        Both are kept in the same way among the ranks, so that each rank moves its parts and nothing is sent.
+        """
+        follower = self.weights(policy)
+        for model in (follower, policy):
+            model.placement.release(model)
+        if policy.has_adapters:
+            pairs = zip(
+                adapters.weights_of(policy.model, adapters.TEACHER),
+                adapters.weights_of(policy.model, adapters.POLICY),
+                strict=True,
+            )
+        else:
+            pairs = zip(follower.parameters(), policy.parameters(), strict=True)
+        for mine, theirs in pairs:
+            here, there = policy.placement.local(mine), policy.placement.local(theirs)
+            if share == 1.0:
+                here.copy_(there)
+            else:
+                here.lerp_(there.to(here.dtype), share)
 
 
 class LiveTeacher(Teacher):
@@ -79,6 +114,8 @@ class SyncedTeacher(Teacher):
         every_n_steps: N; RLSD's launch script: 20.
     """
 
+    follows_policy = True
+
     def __init__(self, every_n_steps: int) -> None:
         super().__init__()
         if every_n_steps < 1:
@@ -90,7 +127,7 @@ class SyncedTeacher(Teacher):
     def after_step(self, policy: Policy, step: int) -> None:
         """Copy the policy's weights when `step` is a multiple of `every_n_steps`."""
         if step % self.every_n_steps == 0:
-            _move_towards(self.weights(policy), policy, share=1.0)
+            self._follow(policy, share=1.0)
             self.version.fill_(step)
 
 
@@ -100,6 +137,8 @@ class EmaTeacher(Teacher):
     Args:
         decay: what is kept of the teacher at each step, in [0, 1).
     """
+
+    follows_policy = True
 
     def __init__(self, decay: float) -> None:
         super().__init__()
@@ -115,16 +154,17 @@ class EmaTeacher(Teacher):
         Raises:
             ValueError: weights too coarse for small moves.
         """
-        if policy.dtype != torch.float32:
+        trained = {weight.dtype for weight in policy.parameters() if weight.requires_grad}
+        if trained != {torch.float32}:
             raise ValueError(
-                f"teacher=ema moves its weights by small shares, which are lost in {policy.dtype}. Set "
+                f"teacher=ema moves its weights by small shares, which are lost in {', '.join(map(str, trained))}. Set "
                 "model.dtype=float32 (trainer.precision says what forward passes compute in), or choose teacher=synced."
             )
         super().bind(policy)
 
     def after_step(self, policy: Policy, step: int) -> None:
         """Move the copy a share of 1 - decay towards the policy."""
-        _move_towards(self.weights(policy), policy, share=1.0 - self.decay)
+        self._follow(policy, share=1.0 - self.decay)
         self.version.fill_(step)
 
 
@@ -157,6 +197,15 @@ class ExternalTeacher(Teacher):
         self.copy = model.requires_grad_(False).eval()
         self.register_state_dict_post_hook(_without_copy)
         self.register_load_state_dict_pre_hook(_with_copy)
+
+    def weights(self, policy: Policy) -> Policy:
+        """Return the other model."""
+        assert self.copy is not None
+        return self.copy
+
+    def shares_vision_with(self, policy: Policy) -> bool:
+        """Never: another model has other features."""
+        return False
 
     def bind(self, policy: Policy) -> None:
         """Check that the two models fit.
@@ -212,19 +261,3 @@ def _with_copy(teacher: nn.Module, state: dict[str, Any], prefix: str, *_: Any) 
     """Let a checkpoint without the external weights be loaded."""
     external = teacher.get_submodule("copy").state_dict(prefix=f"{prefix}copy.")
     state.update(external)
-
-
-@torch.no_grad()
-def _move_towards(follower: Policy, leader: Policy, share: float) -> None:
-    """Set follower to follower + share * (leader - follower); share 1 copies bit for bit.
-
-    Both are kept in the same way among the ranks, so that each rank moves its parts and nothing is sent.
-    """
-    for policy in (follower, leader):
-        policy.placement.release(policy)
-    for mine, theirs in zip(follower.parameters(), leader.parameters(), strict=True):
-        here, there = follower.placement.local(mine), leader.placement.local(theirs)
-        if share == 1.0:
-            here.copy_(there)
-        else:
-            here.lerp_(there.to(here.dtype), share)

@@ -3,49 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlsd_lightning.models import Policy
+from rlsd_lightning.models import Policy, adapters
 
 BUCKET_BYTES = 1 << 30
 """How much is gathered at a time, unless one weight alone is larger."""
 
 
+@torch.no_grad()
 def named_weights(policy: Policy, bucket_bytes: int = BUCKET_BYTES) -> Iterator[tuple[str, Tensor]]:
     """Yield (name, whole tensor) of every weight, a tied one once, in a fixed order. Collective.
 
     However the strategy keeps the weights among the ranks, every rank gets all of them, and must take all of them: what
-    is sharded is gathered bucket by bucket. A tensor is good until the next one is asked for.
+    is sharded is gathered bucket by bucket. LoRA's adapters are merged: W + (alpha / rank) B A. A tensor is good until
+    the next one is asked for.
 
     Args:
         policy: under any strategy.
         bucket_bytes: the extra memory that this may take.
     """
     policy.placement.release(policy)
-    for names, weights in _buckets(policy, bucket_bytes):
-        with policy.placement.gathered(weights) as whole:
-            yield from zip(names, whole, strict=True)
+    for bucket in _buckets(policy, bucket_bytes):
+        members = [weight for _, weight, layer in bucket for weight in (weight, *_factors(layer))]
+        with policy.placement.gathered(members) as gathered:
+            whole = iter(gathered)
+            for name, _, layer in bucket:
+                weight = next(whole)
+                if layer is not None:
+                    scaling = layer.scaling[adapters.POLICY]
+                    a, b = next(whole), next(whole)
+                    weight = (weight + scaling * (b @ a)).to(weight.dtype)
+                yield name, weight
+
+
+def _factors(layer: Any | None) -> list[torch.nn.Parameter]:
+    """Return A and B of a weight's adapter."""
+    if layer is None:
+        return []
+    return [layer.lora_A[adapters.POLICY].weight, layer.lora_B[adapters.POLICY].weight]
 
 
 def _buckets(
     policy: Policy, bucket_bytes: int
-) -> Iterator[tuple[list[str], list[torch.nn.Parameter]]]:
+) -> Iterator[list[tuple[str, torch.nn.Parameter, Any | None]]]:
     """Cut the weights into runs of at most `bucket_bytes`, or of one weight."""
-    names: list[str] = []
-    weights: list[torch.nn.Parameter] = []
+    bucket: list[tuple[str, torch.nn.Parameter, Any | None]] = []
     num_bytes = 0
-    for name, weight in policy.model.named_parameters():
+    for name, weight, layer in adapters.merged_names(policy.model):
         size = policy.placement.shape(weight).numel() * weight.element_size()
-        if weights and num_bytes + size > bucket_bytes:
-            yield names, weights
-            names, weights, num_bytes = [], [], 0
-        names.append(name)
-        weights.append(weight)
+        if bucket and num_bytes + size > bucket_bytes:
+            yield bucket
+            bucket, num_bytes = [], 0
+        bucket.append((name, weight, layer))
         num_bytes += size
-    if weights:
-        yield names, weights
+    if bucket:
+        yield bucket
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ as branches of one row. For models of billions of weights a serving engine is fa
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -45,9 +44,7 @@ class TransformersEngine:
 
     def bind(self, policy: Policy, tokenizer: Any) -> None:
         """Take the policy to sample from, and the tokenizer that knows its stop tokens."""
-        self._policy = (
-            policy if self.shares_policy_weights else copy.deepcopy(policy).requires_grad_(False)
-        )
+        self._policy = policy if self.shares_policy_weights else policy.plain_copy()
         self._tokenizer = tokenizer
         self._stop_ids = stop_token_ids(policy, tokenizer)
 

@@ -6,6 +6,8 @@ positions, images and the attention mask meet.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,6 +24,7 @@ from transformers import (
 )
 
 from rlsd_lightning.logprobs import token_logprobs, token_logprobs_and_entropy
+from rlsd_lightning.models import adapters
 from rlsd_lightning.models.family import Family, ImageFeatures
 from rlsd_lightning.models.qwen3_vl import Qwen3VLFamily
 from rlsd_lightning.models.text import TextFamily
@@ -34,13 +37,31 @@ CHANGED_LOGITS = ("final_logit_softcapping", "logits_scaling", "logit_scale")
 
 
 class Policy(nn.Module):
-    """A transformers model with its family's knowledge."""
+    """A transformers model with its family's knowledge.
 
-    def __init__(self, model: PreTrainedModel, family: Family) -> None:
+    Args:
+        model: the model.
+        family: what is to be known of it.
+        has_adapters: the model is frozen but for LoRA's adapters (adapters.py), which are all that a checkpoint holds.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, family: Family, *, has_adapters: bool = False
+    ) -> None:
         super().__init__()
         self.model = model
         self.family = family
+        self.has_adapters = has_adapters
         self.placement: Placement = WHOLE
+        if has_adapters:
+            self.register_state_dict_post_hook(_without_base)
+            self.register_load_state_dict_pre_hook(_with_base)
+
+    def plain_copy(self) -> Policy:
+        """Return a copy without gradients and without adapters, for an engine or an export to fill."""
+        copied = copy.deepcopy(self).requires_grad_(False)
+        adapters.remove_adapters(copied.model)
+        return Policy(copied.model, copied.family)
 
     def encode_images(self, images: ImageBatch | None) -> ImageFeatures:
         """Run the vision tower once over each image; an empty list without images."""
@@ -150,6 +171,13 @@ class Policy(nn.Module):
         return hidden.flatten(0, 1)[rows.predictor_index[completion_mask]]
 
     @property
+    def vision_is_frozen(self) -> bool:
+        """Whether the vision tower, if there is one, is the same for the whole run."""
+        if self.family.image_token_id is None:
+            return True
+        return not any(weight.requires_grad for weight in self.model.model.visual.parameters())
+
+    @property
     def dtype(self) -> torch.dtype:
         """The weights' type."""
         return self.model.dtype
@@ -158,6 +186,43 @@ class Policy(nn.Module):
     def device(self) -> torch.device:
         """Where the weights lie."""
         return self.model.device
+
+
+class AdapterView(Policy):
+    """A policy's base under another set of adapters, or bare. It shares every weight and is made when it is needed.
+
+    Args:
+        policy: whose base it is.
+        adapter: the set; None for the bare base.
+    """
+
+    def __init__(self, policy: Policy, adapter: str | None) -> None:
+        super().__init__(policy.model, policy.family)
+        self.placement = policy.placement
+        self._adapter = adapter
+        self._policy = (policy,)  # in a tuple, so that it is no submodule
+
+    def encode_images(self, images: ImageBatch | None) -> ImageFeatures:
+        """See Policy."""
+        with adapters.using(self.model, self._adapter):
+            return self._policy[0].encode_images(images)
+
+    def hidden_states(self, *args: Any, **kwargs: Any) -> Tensor:
+        """See Policy."""
+        with adapters.using(self.model, self._adapter):
+            return self._policy[0].hidden_states(*args, **kwargs)
+
+
+def _without_base(policy: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """Take the frozen base out of a checkpoint: it is loaded from model.path."""
+    for name in adapters.base_state(policy.model):
+        state.pop(f"{prefix}model.{name}", None)
+
+
+def _with_base(policy: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Let a checkpoint without the frozen base be loaded."""
+    base = adapters.base_state(policy.model)
+    state.update({f"{prefix}model.{name}": value for name, value in base.items()})
 
 
 def spread(values: Tensor, mask: Tensor) -> Tensor:
@@ -195,6 +260,7 @@ def load_policy(
     freeze_vision: bool = False,
     gradient_checkpointing: bool = False,
     revision: str | None = None,
+    lora: Mapping[str, Any] | None = None,
 ) -> Policy:
     """Load a policy from a Hugging Face folder or hub name.
 
@@ -205,6 +271,7 @@ def load_policy(
         freeze_vision: keep the vision tower as it is.
         gradient_checkpointing: recompute activations in the backward pass to save memory.
         revision: branch, tag or commit on the hub.
+        lora: train adapters only, see adapters.Lora; None trains the model's own weights.
     """
     if attn_implementation not in ("sdpa", "eager"):
         raise ValueError(
@@ -233,10 +300,12 @@ def load_policy(
         )
     if freeze_vision:
         model.model.visual.requires_grad_(False)
+    if lora is not None:
+        adapters.add_adapters(model, adapters.Lora(**lora))
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     # from_pretrained leaves evaluation mode, in which gradient checkpointing silently does nothing.
-    return Policy(model.train(), family)
+    return Policy(model.train(), family, has_adapters=lora is not None)
 
 
 def load_reader(path: str, revision: str | None = None) -> tuple[Any, Family]:
