@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from rlsd_lightning.types import CreditNeeds
 
@@ -60,16 +61,22 @@ class NamesWhatCounts(Protocol):
 
 def verify_quickly(verifier: Verifier, problem: Problem, response: str) -> Verdict | None:
     """Return a verifier's verdict if it can be had at once; None of a verifier that does not say."""
-    if not isinstance(verifier, JudgesQuickly):
+    if not _has(type(verifier), JudgesQuickly):
         return None
-    return verifier.verify_quickly(problem, response)
+    return cast(JudgesQuickly, verifier).verify_quickly(problem, response)
 
 
 def what_counts(verifier: Verifier, problem: Problem, response: str) -> Hashable:
     """Return what of a response a verdict depends on; of a verifier that does not say, the whole response."""
-    if not isinstance(verifier, NamesWhatCounts):
+    if not _has(type(verifier), NamesWhatCounts):
         return response
-    return verifier.what_counts(problem, response)
+    return cast(NamesWhatCounts, verifier).what_counts(problem, response)
+
+
+@functools.cache
+def _has(kind: type, protocol: type) -> bool:
+    """Whether a class has a protocol's methods; asked for every response, so remembered."""
+    return issubclass(kind, protocol)
 
 
 @runtime_checkable

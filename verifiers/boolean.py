@@ -7,6 +7,7 @@ true and 1 against no, false and 0, only alone, and pays an empty answer where t
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -46,8 +47,11 @@ def read_boolean(answer: str) -> bool | None:
         >>> [read_boolean(text) for text in ["", "yes or no", "I know", "not true", "2", "Yes, or maybe no."]]
         [None, None, None, None, None, None]
     """
-    if len(answer) > MAX_CHARS:
-        return None
+    return None if len(answer) > MAX_CHARS else _read(answer)
+
+
+@functools.lru_cache(maxsize=2048)
+def _read(answer: str) -> bool | None:
     said = undecorated(undecorated(answer).rstrip("!")).lower()
     said = undecorated(said[_end_of_lead(said) :])
     if said in _SPELLINGS:

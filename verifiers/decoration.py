@@ -2,6 +2,8 @@ r"""What people put round an answer that is not part of it: blanks, dollars, bol
 
 from __future__ import annotations
 
+import functools
+
 from rlsd_lightning.answers.extraction import closing_brace
 
 _MAX_DECORATED_CHARS = 2_000
@@ -23,12 +25,16 @@ def undecorated(text: str) -> str:
         >>> undecorated("$5$ or $6$")
         '$5$ or $6$'
     """
-    while len(text) <= _MAX_DECORATED_CHARS:
+    return text if len(text) > _MAX_DECORATED_CHARS else _undecorated(text)
+
+
+@functools.lru_cache(maxsize=2048)
+def _undecorated(text: str) -> str:
+    while True:
         inner = _peel(_without_end(text.lstrip()))
         if inner == text:
-            break
+            return text
         text = inner
-    return text
 
 
 def _without_end(text: str) -> str:

@@ -145,6 +145,8 @@ class Numeric:
         return self._tolerance(problem), own + self.units, words, decimals
 
     def _tolerance(self, problem: Problem) -> Tolerance:
+        if "tolerance" not in problem.extra and "relative_to" not in problem.extra:
+            return self.tolerance
         given = problem.extra.get("tolerance", {})
         relative_to = problem.extra.get("relative_to", self.tolerance.relative_to)
         try:

@@ -90,7 +90,8 @@ def between_tags(text: str, name: str, which: str = "last") -> str | None:
         >>> between_tags("<ANSWER>5</answer><answer>6", "answer")
         '5'
     """
-    lower = text.translate(_LOWER_ASCII)  # unlike str.lower(), keeps every position
+    # Of other text, str.lower() does not keep every position.
+    lower = text.lower() if text.isascii() else text.translate(_LOWER_ASCII)
     opening, closing = f"<{name}>", f"</{name}>"
     if which == "first":
         start = lower.find(opening)
