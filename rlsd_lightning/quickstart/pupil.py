@@ -52,7 +52,7 @@ class Views(Protocol):
         """With it."""
 
 
-class Encoder(Protocol):
+class EncodesTexts(Protocol):
     """Turns demonstrations into tokens and finds the facts among them."""
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
@@ -65,7 +65,7 @@ class Pupil:
     def __init__(
         self,
         model: PreTrainedModel,
-        encoder: Encoder,
+        encoder: EncodesTexts,
         recipe: Recipe,
         rng: random.Random,
     ) -> None:

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import random
-import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
-
 from rlsd_lightning.quickstart.exercise import Exercise, TextTask
-from rlsd_lightning.quickstart.measure import accuracy, complete_all
 from rlsd_lightning.quickstart.once import check_sizes, make_once, write_record
-from rlsd_lightning.quickstart.pupil import Pupil
 from rlsd_lightning.quickstart.recipe import Recipe
 from rlsd_lightning.quickstart.text_model import build_text_model, build_text_tokenizer
-from rlsd_lightning.quickstart.text_views import TextEncoder, encode_text_views
-from rlsd_lightning.quickstart.warmup import Lessons, in_words, one_thread, teach
+from rlsd_lightning.quickstart.text_warmup import warm_up_text
 
-log = logging.getLogger(__name__)
-
+_FOR_PICTURES = ("num_easy", "easy_steps", "student_citing_fraction", "teacher_citing_fraction")
 _VERSION = 1  # raise it when the same settings would give other data or other weights
-_MAX_COMPLETION_TOKENS = 96
 
 
 def prepare_text(
@@ -42,16 +33,17 @@ def prepare_text(
         num_test: held-out problems.
         seed: of the drawings, the initial weights and the warm start.
         task: which exercises.
-        recipe: of the warm start; text has no easy exercises and cites nothing.
+        recipe: of the warm start; without easy exercises and without citing, which text has not.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: a number is out of range, or the folder holds something else, a part of a quickstart, or one made
-            with other settings.
+        ValueError: a number is out of range, the recipe asks for what text has not, or the folder holds something else, a
+            part of a quickstart, or one made with other settings.
     """
     check_sizes(num_train=num_train, num_test=num_test)
+    _check_recipe(recipe)
     settings = {
         "version": _VERSION,
         "num_train": num_train,
@@ -61,6 +53,17 @@ def prepare_text(
         "recipe": dataclasses.asdict(recipe),
     }
     return make_once(folder, settings, lambda partial: _write(partial, settings, task, recipe))
+
+
+def _check_recipe(recipe: Recipe) -> None:
+    """Refuse settings that would have no effect."""
+    settings = {name: getattr(recipe, name) for name in _FOR_PICTURES}
+    idle = {name: value for name, value in settings.items() if value != 0}
+    if idle:
+        raise ValueError(
+            f"prepare.recipe has {', '.join(f'{name}={value}' for name, value in idle.items())}, but a task in text has no "
+            "easy exercises and cites nothing. Needed is 0 for each. Set them to 0."
+        )
 
 
 def _write(folder: Path, settings: dict[str, Any], task: TextTask, recipe: Recipe) -> None:
@@ -126,75 +129,3 @@ def write_rows(folder: Path, split: str, exercises: Sequence[Exercise]) -> None:
         for number, exercise in enumerate(exercises, start=1)
     ]
     (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-@one_thread()
-def warm_up_text(
-    model: Qwen3ForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    full: Sequence[Exercise],
-    held_out: Sequence[Exercise],
-    *,
-    facts: Sequence[str],
-    recipe: Recipe,
-    seed: int,
-) -> dict[str, float]:
-    """Train the model in place, on one thread, and say how it went.
-
-    Args:
-        model: untrained; left in evaluation mode.
-        tokenizer: the model's.
-        full: exercises to learn from.
-        held_out: exercises for the measurements.
-        facts: see TextTask.facts.
-        recipe: how to train.
-        seed: of the demonstrations and of the sampling that is measured.
-
-    Returns:
-        Steps, seconds and fractions of right answers, by name.
-    """
-    started, rng = time.perf_counter(), random.Random(seed)
-    views = encode_text_views(full, tokenizer)
-
-    def clean(exercise: Exercise) -> str:
-        return exercise.respond()
-
-    def sloppy(exercise: Exercise) -> str:
-        return exercise.respond_sloppily(recipe.slip_fraction, rng)
-
-    pupil = Pupil(model, TextEncoder(tokenizer, facts), recipe, rng)
-    lessons = Lessons(easy=views, full=views, clean=clean, sloppy=sloppy, tell=clean)
-    num_clean_steps = teach(pupil, lessons)
-    figures = {
-        "clean_steps": num_clean_steps,
-        "sloppy_steps": recipe.sloppy_steps,
-        "train_s": round(time.perf_counter() - started, 2),
-        **measure_text(model, tokenizer, held_out, seed),
-    }
-    log.info("warm start: %s", in_words(figures))
-    return figures
-
-
-def measure_text(
-    model: Qwen3ForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    exercises: Sequence[Exercise],
-    seed: int,
-) -> dict[str, float]:
-    """Return fractions of responses that end in the gold answer, letter by letter.
-
-    Args:
-        model: in evaluation mode.
-        tokenizer: the model's.
-        exercises: held out from training.
-        seed: of the sampling.
-    """
-    views, answers = encode_text_views(exercises, tokenizer), [e.answer for e in exercises]
-    written = complete_all(
-        model, tokenizer, views.student, views.teacher, seed, _MAX_COMPLETION_TOKENS
-    )
-    return {
-        "student_greedy_accuracy": accuracy(written.greedy, answers),
-        "student_sampled_accuracy": accuracy(written.sampled, answers),
-        "teacher_sampled_accuracy": accuracy(written.told, answers),
-    }

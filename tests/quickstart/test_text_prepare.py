@@ -1,6 +1,7 @@
 """A text recipe's folder: loadable as a downloaded model is, its rows in the form of a user's own."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from rlsd_lightning.verifiers.json_schema import JsonSchema
 from rlsd_lightning.verifiers.sql import Sql
 
 TINY = Recipe(
+    num_easy=0,
     num_full=8,
     num_held_out=4,
     student_batch=4,
@@ -22,6 +24,8 @@ TINY = Recipe(
     easy_steps=0,
     max_clean_steps=2,
     sloppy_steps=1,
+    student_citing_fraction=0.0,
+    teacher_citing_fraction=0.0,
 )
 SMALL = {"num_train": 12, "num_test": 5, "seed": 3, "recipe": TINY}
 
@@ -97,6 +101,14 @@ def test_equal_settings_give_equal_bytes_and_leave_the_random_state_alone(folder
     for path in sorted(folder.rglob("*.*")):
         if path.name != "quickstart.json":  # which holds seconds
             assert path.read_bytes() == (again / path.relative_to(folder)).read_bytes(), path
+
+
+@pytest.mark.parametrize("name", ["num_easy", "easy_steps", "student_citing_fraction"])
+def test_settings_that_have_no_effect_on_text_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=f"prepare.recipe has {name}=1, but"):
+        prepare_text(
+            tmp_path / "new", **{**SMALL, "recipe": replace(TINY, **{name: 1})}, task=Records()
+        )
 
 
 def test_other_settings_and_empty_data_sets_are_refused(folder, task):
