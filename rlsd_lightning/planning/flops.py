@@ -54,7 +54,7 @@ def plan_step(setup: Setup) -> StepCost:
     if setup.asks_teacher:
         phases["teacher"] = _compute(setup, _teacher_flops(setup))
     if setup.has_anchor:
-        anchor = forward_flops(setup.architecture.text, work.student()) + _vision_flops(setup)
+        anchor = forward_flops(setup.architecture.text, work.student()) + _vision_forward(setup)
         phases["anchor"] = _compute(setup, anchor)
     phases["update"] = _compute(setup, _update_flops(setup))
     phases["sync"] = _sync(setup)
@@ -112,22 +112,41 @@ def head_flops(text: TextShape, num_predicted: int) -> float:
 
 def vision_flops(vision: VisionShape, num_images: float, patches_per_image: int) -> float:
     """Count the vision tower over images: its attention stays within an image."""
-    per_patch = 2.0 * (
-        vision.patch_values * vision.hidden_size + vision.num_blocks * vision.block_matmul_weights
+    return num_images * (
+        _embedding_flops(vision, patches_per_image)
+        + _block_flops(vision, patches_per_image)
+        + _merger_flops(vision, patches_per_image)
     )
-    merging = 2.0 * vision.num_mergers * vision.merger_matmul_weights / vision.patches_per_token
-    squares = 4.0 * vision.num_blocks * vision.hidden_size * patches_per_image**2
-    return num_images * (patches_per_image * (per_patch + merging) + squares)
 
 
-def _vision_flops(setup: Setup, architecture: Architecture | None = None) -> float:
-    """Count the images of a step, each once; of the policy's tower unless another is given."""
+def _embedding_flops(vision: VisionShape, patches: int) -> float:
+    return 2.0 * vision.patch_values * vision.hidden_size * patches
+
+
+def _block_flops(vision: VisionShape, patches: int) -> float:
+    square = 4.0 * vision.hidden_size * patches**2
+    return vision.num_blocks * (2.0 * vision.block_matmul_weights * patches + square)
+
+
+def _merger_flops(vision: VisionShape, patches: int) -> float:
+    weights = vision.num_mergers * vision.merger_matmul_weights
+    return 2.0 * weights * patches / vision.patches_per_token
+
+
+def _vision_forward(setup: Setup, architecture: Architecture | None = None) -> float:
+    """Count the images of a step, each once; by the policy's tower unless another is given."""
     vision = (architecture or setup.architecture).vision
     if vision is None:
         return 0.0
-    work = setup.workload
-    images = work.num_problems * work.images_per_problem
-    return vision_flops(vision, images, work.image_tokens * vision.patches_per_token)
+    return vision_flops(vision, _num_images(setup), _patches_per_image(setup, vision))
+
+
+def _num_images(setup: Setup) -> float:
+    return setup.workload.num_problems * setup.workload.images_per_problem
+
+
+def _patches_per_image(setup: Setup, vision: VisionShape) -> int:
+    return setup.workload.image_tokens * vision.patches_per_token
 
 
 def _teacher_flops(setup: Setup) -> float:
@@ -135,21 +154,33 @@ def _teacher_flops(setup: Setup) -> float:
     arch, work = setup.teacher_architecture, setup.workload
     views = 2 if setup.contrast else 1
     text = views * work.scored_fraction * forward_flops(arch.text, work.teacher())
-    return text + (_vision_flops(setup, arch) if setup.num_teacher_params else 0.0)
+    return text + (_vision_forward(setup, arch) if setup.num_teacher_params else 0.0)
 
 
 def _update_flops(setup: Setup) -> float:
-    """Count forward, backward (twice a forward), and what backward computes anew."""
+    """Count forward, backward (twice a forward) and what backward computes anew: logits, and layers if checkpointed."""
     text, rows = setup.architecture.text, setup.workload.student()
-    layers, head, vision = (
-        layers_flops(text, rows),
-        head_flops(text, rows.num_predicted),
-        _vision_flops(setup),
-    )
-    passes = 4 if setup.gradient_checkpointing else 3
-    head_passes = 4  # logits are always made anew
-    vision_passes = 1 if setup.freeze_vision else passes
-    return passes * layers + head_passes * head + vision_passes * vision
+    layers = 3 * layers_flops(text, rows)
+    if (
+        setup.gradient_checkpointing
+    ):  # all of a layer but its last product, whose result nobody needs
+        last = text.hidden_size * text.intermediate_size * text.num_experts_per_token
+        layers += layers_flops(text, rows) - 2.0 * text.num_layers * last * rows.num_tokens
+    return layers + 4 * head_flops(text, rows.num_predicted) + _vision_update(setup)
+
+
+def _vision_update(setup: Setup) -> float:
+    """Count the vision tower's forward and backward passes; pixels need no gradient, a frozen tower none at all."""
+    vision = setup.architecture.vision
+    if vision is None or setup.freeze_vision:
+        return _vision_forward(setup)
+    patches = _patches_per_image(setup, vision)
+    blocks = 3 * _block_flops(vision, patches)
+    if setup.gradient_checkpointing:
+        last = vision.hidden_size * vision.intermediate_size
+        blocks += _block_flops(vision, patches) - 2.0 * vision.num_blocks * last * patches
+    around = 2 * _embedding_flops(vision, patches) + 3 * _merger_flops(vision, patches)
+    return _num_images(setup) * (blocks + around)
 
 
 # Decoding
@@ -167,7 +198,7 @@ def _rollout(setup: Setup) -> PhaseCost:
         completions_per_row=0,
         completion_tokens=0,
     )
-    prefill = _compute(setup, forward_flops(text, prompts, masked=True) + _vision_flops(setup))
+    prefill = _compute(setup, forward_flops(text, prompts, masked=True) + _vision_forward(setup))
     weights = _decoded_weight_bytes(arch, setup.precision, batch * work.group_size)
     half = work.prompt_tokens + work.group_size * work.completion_tokens / 2
     cache = batch * half * cache_traffic_per_token(text, setup.precision)

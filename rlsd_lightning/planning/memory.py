@@ -88,7 +88,7 @@ def _sum(parts: Parts) -> float:
 def _resident(setup: Setup) -> Parts:
     total, precision, parallel = setup.architecture.num_params, setup.precision, setup.parallel
     parts = weight_state_bytes(total, setup.num_trainable, precision, parallel)
-    copy = total * precision.weights / parallel.weight_shards
+    copy = total * precision.stored / parallel.weight_shards
     return parts | {
         "teacher": setup.num_teacher_params * setup.teacher_bytes / parallel.weight_shards,
         "anchor": copy if setup.has_anchor else 0.0,
@@ -113,13 +113,14 @@ def weight_state_bytes(
     Example:
         One process, float32: 4 + 4 + 8 bytes for each of 1,000 weights.
 
-        >>> plain = Precision(weights=4, matmul=4, gradients=4, moments=8, master=0, keeps_casts=False)
+        >>> from rlsd_lightning.planning.setup import read_precision
+        >>> plain = read_precision("32-true", "float32", "single")
         >>> sum(weight_state_bytes(1000, 1000, plain, Parallel()).values())
         16000.0
     """
     states = num_trainable * (precision.moments + precision.master)
     kept = 0.0 if parallel.offload_optimizer else states / parallel.optimizer_shards
-    weights = 0.0 if parallel.offload_parameters else num_total * precision.weights
+    weights = 0.0 if parallel.offload_parameters else num_total * precision.stored
     gradients = num_trainable * precision.gradients
     partitions_move = parallel.offload_optimizer and parallel.gradient_shards > 1
     return {
@@ -196,7 +197,8 @@ def kv_bytes_per_token(text: TextShape, precision: Precision) -> float:
         Qwen3-VL-8B: 36 layers, 8 heads of 128, keys and values in bfloat16: 2 x 36 x 1024 x 2.
 
         >>> from rlsd_lightning.planning.architecture import read_architecture
-        >>> bf16 = Precision(weights=2, matmul=2, gradients=2, moments=8, master=4, keeps_casts=False)
+        >>> from rlsd_lightning.planning.setup import read_precision
+        >>> bf16 = read_precision("bf16-mixed", "float32", "zero2")
         >>> kv_bytes_per_token(read_architecture("Qwen/Qwen3-VL-8B-Instruct").text, bf16)
         147456
     """
@@ -322,7 +324,8 @@ def text_layer_bytes(text: TextShape, precision: Precision, *, masked: bool) -> 
         >>> from rlsd_lightning.planning.architecture import TextShape
         >>> tiny = TextShape(num_layers=1, hidden_size=4, num_heads=2, num_kv_heads=1, head_dim=2,
         ...                  intermediate_size=8, vocab_size=10)
-        >>> plain = Precision(weights=4, matmul=4, gradients=4, moments=8, master=0, keeps_casts=False)
+        >>> from rlsd_lightning.planning.setup import read_precision
+        >>> plain = read_precision("32-true", "float32", "single")
         >>> text_layer_bytes(tiny, plain, masked=False)
         328.0
     """

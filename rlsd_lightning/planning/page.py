@@ -93,7 +93,7 @@ def _verdict(setup: Setup, memory: MemoryPlan, advice: Sequence[Advice]) -> str:
         f"Does not fit: {gpu}, and the {memory.peak_phase} needs {peak:.1f}.",
         "What to change, what costs least first, each with those before it:",
     ]
-    lines += [f"  {a.override:<45} {a.peak / GIB:6.1f}  {a.why}" for a in advice]
+    lines += [f"  {a.override:<45} {a.peak / GIB:6.1f}  {a.price}" for a in advice]
     if not advice or not advice[-1].fits:
         lines.append("  None of it is enough: choose a smaller model, or GPUs with more memory.")
     return "\n".join(lines)

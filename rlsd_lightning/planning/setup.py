@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,8 +68,10 @@ class Assumptions:
 class Precision:
     """Bytes of one number, by what it is for."""
 
+    stored: int
+    """Weights as they are kept."""
     weights: int
-    """As forward passes find them."""
+    """Weights as forward passes find them."""
     matmul: int
     """What matrix products read and write."""
     gradients: int
@@ -162,7 +165,7 @@ class Setup:
     def teacher_bytes(self) -> int:
         """Of a weight of the teacher's copy."""
         if self.external_teacher_dtype is None:
-            return self.precision.weights
+            return self.precision.stored
         return BYTES[self.external_teacher_dtype]
 
     @property
@@ -228,8 +231,8 @@ def _teacher(cfg: DictConfig, policy: Architecture, asked: bool) -> _Teacher:
 def read_precision(precision: str, dtype: str, kind: Kind) -> Precision:
     """Return the bytes of numbers under a precision of Lightning's Trainer.
 
-    DeepSpeed in mixed precision casts the model and keeps float32 master weights in its optimizer; others leave the
-    weights as they are and let autocast cast them for matrix products.
+    In mixed precision DeepSpeed casts the model and keeps float32 master weights in its optimizer; FSDP2 keeps its parts as
+    they are and gathers them in bfloat16; the others let autocast cast weights for matrix products.
 
     Args:
         precision: trainer.precision.
@@ -256,8 +259,13 @@ def read_precision(precision: str, dtype: str, kind: Kind) -> Precision:
             "16-mixed, bf16-true or 16-true. Choose one of them."
         )
     if kind.startswith("zero"):  # gradients of micro-batches are summed in float32
-        return Precision(weights=2, matmul=2, gradients=4, moments=8, master=4, keeps_casts=False)
+        return Precision(
+            stored=2, weights=2, matmul=2, gradients=4, moments=8, master=4, keeps_casts=False
+        )
+    if kind == "fsdp2":
+        return dataclasses.replace(_plain(stored), weights=2, matmul=2)
     return Precision(
+        stored=stored,
         weights=stored,
         matmul=2,
         gradients=stored,
@@ -269,7 +277,13 @@ def read_precision(precision: str, dtype: str, kind: Kind) -> Precision:
 
 def _plain(size: int) -> Precision:
     return Precision(
-        weights=size, matmul=size, gradients=size, moments=2 * size, master=0, keeps_casts=False
+        stored=size,
+        weights=size,
+        matmul=size,
+        gradients=size,
+        moments=2 * size,
+        master=0,
+        keeps_casts=False,
     )
 
 
