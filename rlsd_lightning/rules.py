@@ -93,6 +93,19 @@ def loggers_are_installed(tree: Tree) -> Iterator[str]:
             )
 
 
+def workers_outlast_verifiers(tree: Tree) -> Iterator[str]:
+    """What a verifier allows itself for a response, its worker process has to allow, too."""
+    timeout_s = _value(tree, "verification.timeout_s")
+    if not _number(tree, "verification.workers") or not isinstance(timeout_s, int | float):
+        return
+    for path, total_s in _total_limits(tree.get("verifier"), "verifier"):
+        if total_s >= timeout_s:
+            yield (
+                f"verification.timeout_s is {timeout_s:g}, but {path} allows {total_s:g} s for a response, so that its "
+                f"worker would be killed first. Set verification.timeout_s to more than {total_s:g}."
+            )
+
+
 def responses_are_named(tree: Tree) -> Iterator[str]:
     """Scoring needs something to score."""
     if _value(tree, "responses") is None:
@@ -110,6 +123,7 @@ RULES: dict[str, tuple[Callable[[Tree], Iterator[str]], ...]] = {
         problems_are_shared_out,
         micro_batches_are_filled,
         loggers_are_installed,
+        workers_outlast_verifiers,
     ),
     "score": (responses_are_named,),
     "plan": (
@@ -120,6 +134,14 @@ RULES: dict[str, tuple[Callable[[Tree], Iterator[str]], ...]] = {
     ),
 }
 """Those of each command, in the order in which faults are told."""
+
+
+def _total_limits(node: Any, path: str) -> Iterator[tuple[str, float]]:
+    """Yield every total_limit_s of a verifier and of those in it, with where it stands."""
+    for key, value in node.items() if isinstance(node, dict) else ():
+        if key == "total_limit_s" and isinstance(value, int | float):
+            yield f"{path}.{key}", value
+        yield from _total_limits(value, f"{path}.{key}")
 
 
 def _value(tree: Tree, path: str) -> Any:

@@ -235,7 +235,9 @@ class Box:
             self._forget(descriptor)
         for program in self._programs.values():
             program.channel.close()
-        shutil.rmtree(self.folder, ignore_errors=True)  # the launcher has done so, unless it was killed
+        shutil.rmtree(
+            self.folder, ignore_errors=True
+        )  # the launcher has done so, unless it was killed
 
     def _start_launcher(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -415,5 +417,3 @@ def _read_message(line: bytearray) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return message if isinstance(message, dict) else {}
-
-

@@ -46,18 +46,18 @@ def main(control_descriptor: int, parent: int, folder: str) -> None:
     """
     die_with(parent, signal.SIGTERM)
     left = isolate(folder)
-    first = os.fork() if "processes" in left else 0
+    first = os.fork() if "processes" in left else None
     if first:
         os.close(control_descriptor)
         signal.signal(signal.SIGTERM, lambda *_: _kill(first))
         os.waitpid(first, 0)
     else:
-        if "processes" in left:
+        if first == 0:
             die_with(0, signal.SIGKILL)  # which is how a parent in another namespace reads
         gc.disable()
         with socket.socket(fileno=control_descriptor) as control:
             _Launcher(control, folder, left).serve()
-    if os.getppid():
+    if first != 0:
         _remove(folder, is_mount="folder" in left)
     os._exit(0)
 

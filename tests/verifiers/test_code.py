@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rlsd_lightning.rules import workers_outlast_verifiers
 from rlsd_lightning.sandbox.layers import layers
 from rlsd_lightning.types import Problem
 from rlsd_lightning.verification import check_gold
@@ -436,3 +437,19 @@ def test_installed_packages_can_be_had_on_demand():
 def test_arguments_are_checked(options, fault):
     with pytest.raises(ValueError, match=fault):
         Code(**options)
+
+
+def test_a_worker_that_would_be_killed_before_the_verifier_is_done_is_told_beforehand():
+    code = {"total_limit_s": 8.0}
+    tree = {
+        "verification": {"workers": 2, "timeout_s": 8},
+        "verifier": {"verifiers": {"code": code}},
+    }
+    [fault] = workers_outlast_verifiers(tree)
+    assert (
+        "verification.timeout_s is 8, but verifier.verifiers.code.total_limit_s allows 8 s" in fault
+    )
+    code["total_limit_s"] = 7.9
+    assert list(workers_outlast_verifiers(tree)) == []
+    tree = {"verification": {"workers": 0, "timeout_s": 8}, "verifier": {"total_limit_s": 99}}
+    assert list(workers_outlast_verifiers(tree)) == []
