@@ -27,6 +27,7 @@ COMMANDS = {
     "score": "score responses that are there already, without a model: score evaluators=NAME responses=FILE.jsonl",
     "predict": "write a checkpoint's completions with their verdicts as JSONL",
     "export": "write a checkpoint as a Hugging Face folder",
+    "audit": "try to fool the verifier on the training problems, without a model, and print what it paid",
     "plan": "say what a run needs, without weights, data or GPUs: memory, seconds, what to change",
 }
 """What the command line can be told to do, one line each."""
@@ -38,6 +39,7 @@ _UNUSED = {
     "score": ("data.train", "model"),
     "predict": ("data.train",),
     "export": ("data", "evaluators"),
+    "audit": ("model", "evaluators"),
     "plan": ("data.train", "evaluators"),
 }
 """Sections that a command never reads: a value may still be missing there."""

@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig
 
 from rlsd_lightning import exp_manager, scoreboard
+from rlsd_lightning.audit import audit
 from rlsd_lightning.build import Parts, build_evaluation, build_evaluations, build_training
 from rlsd_lightning.checkpoints import load_policy_weights
 from rlsd_lightning.config import instantiate, validate
@@ -175,6 +176,7 @@ COMMANDS: dict[str, Callable[[DictConfig], Metrics]] = {
     "score": score,
     "predict": predict,
     "export": export,
+    "audit": audit,
     "plan": plan,
 }
 

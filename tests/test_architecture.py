@@ -56,6 +56,7 @@ STATIONS = (
     ("prompts",),
     ("engines",),
     (
+        "attacks",
         "verification",
         "verifier_server",
         "verifier_processes",
@@ -91,7 +92,7 @@ STATIONS = (
     ),
     ("config", "known_keys", "overrides", "rules", "targets", "command_line", "user_errors"),
     ("exp_manager",),
-    ("build", "planning"),
+    ("build", "audit", "planning"),
     ("train",),
     ("__main__",),
 )

@@ -46,7 +46,7 @@ def read_expression(answer: str) -> Expression:
     r"""Find out what an answer comes down to.
 
     Of a text with boxes, the last one; of a sentence with formulas in dollars, the last one that says more than a
-    name; of a sentence in words, its last number; and otherwise the whole answer. What is listed side by side ("$5$ or
+    name; of a sentence in words, its last number; and otherwise the whole answer. Of a question, what follows it. What is listed side by side ("$5$ or
     $6$") is taken together, as a set, so that no one can hedge.
 
     Args:
@@ -62,6 +62,9 @@ def read_expression(answer: str) -> Expression:
     """
     text, percent = split_percent(undecorated(answer.replace("\\$", "")))
     text = undecorated(text)
+    asked, _, said = text.rpartition("?")
+    if asked and said.strip(_NO_CONTENT) and "\\boxed" not in text:
+        text = said.strip()
     found = boxed(text) or formula_in_sentence(text) or number_in_sentence(text) or text
     latex, percent_inside = split_percent(undecorated(found))
     latex = _UPRIGHT.sub(r"\1\2", undecorated(latex.replace("$", "")))

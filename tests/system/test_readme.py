@@ -119,13 +119,23 @@ def numbers_are_printed(stdout: str, workplace: Path) -> None:
     assert re.search(r"val/held_out/accuracy\s+\d", stdout)
 
 
+def gold_and_attacks_are_told(stdout: str, workplace: Path) -> None:
+    assert re.search(r"^Gold answers judged correct: \d+ of 32\.", stdout, re.MULTILINE)
+    assert re.search(r"^all numbers +All numbers from 0 to 100 +several +32 ", stdout, re.MULTILINE)
+
+
 CHECKS = {
+    "audit": gold_and_attacks_are_told,
     "predict": predictions_are_there,
     "export": export_loads,
     "validate": numbers_are_printed,
     "test": a_table_is_printed,
     "score": a_table_is_printed,
 }
+
+
+def test_a_verifier_of_ones_own_takes_fifteen_lines():
+    assert len((blocks("python")[0] + blocks("yaml")[0]).splitlines()) <= 15
 
 
 def test_the_readmes_verifier_accepts_what_it_says_and_nothing_else():

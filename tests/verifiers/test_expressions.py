@@ -71,3 +71,10 @@ def test_percent_is_read_wherever_it_stands(answer):
 
 def test_an_upright_e_is_e():
     assert read_expression(r"1-\frac{1}{\mathrm{e}}").latex == r"1-\frac{1}{e}"
+
+
+def test_of_a_question_what_follows_it_counts():
+    assert read_expression(r"\frac{1}{2}? No, it is 7.").latex == "7"
+    assert read_expression("What is 2+3? 5").latex == "5"
+    assert read_expression("x=5?").latex == "x=5?"
+    assert read_expression(r"\boxed{5} or is it 7? No").latex == "5"
