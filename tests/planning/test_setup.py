@@ -6,7 +6,6 @@ from hydra import compose, initialize_config_module
 from rlsd_lightning.planning.setup import read_parallel
 from tests.planning.paper import setup
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:In 'trainer/:UserWarning")  # composed on its own
 
 

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "make test": "is what runs this",
     "make claims": "test_claims_run.py runs what it runs, on little work",
     "pip install -c constraints.txt -e .": "the Makefile's own step; test_packaging.py installs a wheel",
+    "python -m rlsd_lightning fit experiment=rlsd_qwen3_vl_8b": "test_train.py takes a small step of it",
 }
 SETTINGS = {
     "evaluators=wemath": [
@@ -57,7 +58,9 @@ def test_every_command_is_run_somewhere():
     assert "\t$(RUN) -m rlsd_lightning fit\n" in makefile
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("python")])
+@pytest.mark.parametrize(
+    "command", [c for c in commands() if c.startswith("python") and c not in ELSEWHERE]
+)
 def test_the_command_does_what_the_readme_says(command, workplace, rlsd, straight):
     write_the_readmes_plugin(workplace)
     write_wemath(workplace / "wemath")
@@ -66,6 +69,11 @@ def test_the_command_does_what_the_readme_says(command, workplace, rlsd, straigh
         done = rlsd(*words)
         assert done.returncode == 0, done.stderr
         assert (workplace / "compare.html").is_file()
+        return
+    if words[0] == "plan":  # computes as it is
+        done = rlsd(*words)
+        assert done.returncode == 0, done.stderr
+        assert "Fits: NVIDIA H200" in done.stdout
         return
     extra = [s for key, settings in SETTINGS.items() if key in command for s in settings]
     given = {word.split("=")[0] for word in extra}
@@ -120,8 +128,8 @@ def numbers_are_printed(stdout: str, workplace: Path) -> None:
 
 
 def gold_and_attacks_are_told(stdout: str, workplace: Path) -> None:
-    assert re.search(r"^Gold answers judged correct: \d+ of 32\.", stdout, re.MULTILINE)
-    assert re.search(r"^all numbers +All numbers from 0 to 100 +several +32 ", stdout, re.MULTILINE)
+    assert re.search(r"^Gold answers judged correct: \d+ of \d+\.", stdout, re.MULTILINE)
+    assert re.search(r"^all numbers +All numbers from 0 to 100 +several +\d+ ", stdout, re.MULTILINE)
 
 
 CHECKS = {
