@@ -17,7 +17,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
 from rlsd_lightning.models import Policy
-from rlsd_lightning.shards import INDEX, PARTIAL_SUFFIX, REPLACED_SUFFIX, Part, ShardReader
+from rlsd_lightning.shards import INDEX, PARTIAL_SUFFIX, REPLACED_SUFFIX, Part, ShardReader, take_name
 
 TRAINED_WEIGHTS = "trained_weights"
 """Where a checkpoint notes the names of the weights that the optimizer holds, in the optimizer's order."""
@@ -171,7 +171,10 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(path)
+        if path.is_dir():
+            take_name(partial, path)
+        else:
+            partial.replace(path)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None

@@ -6,7 +6,6 @@ raises, and the checkpoint that was there before still is.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from rlsd_lightning.shards import (
     PARTIAL_SUFFIX,
     TRAINER,
     Part,
+    remove,
     sync,
     take_name,
     write_index,
@@ -81,7 +81,7 @@ class ShardedCheckpoints:
         path = Path(self.broadcast(filepath))
         partial = path.with_name(path.name + PARTIAL_SUFFIX)
         if self.is_global_zero:
-            shutil.rmtree(partial, ignore_errors=True)
+            remove(partial)
             partial.mkdir(parents=True)
         self.barrier()
         table, fault = {}, None
@@ -99,7 +99,7 @@ class ShardedCheckpoints:
             write_index(partial, [table for table, _ in gathered])
             take_name(partial, path)
         elif self.is_global_zero:
-            shutil.rmtree(partial, ignore_errors=True)
+            remove(partial)
         self.barrier()
         if faults:
             raise OSError(

@@ -185,14 +185,15 @@ def take_name(partial: Path, path: Path) -> None:
     A crash in between leaves both under names that `checkpoints.newest_in` knows.
     """
     replaced = path.with_name(path.name + REPLACED_SUFFIX)
-    _remove(replaced)
+    remove(replaced)
     if path.exists():
         path.rename(replaced)
     partial.rename(path)
-    _remove(replaced)
+    remove(replaced)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Delete a checkpoint of either form, if it is there."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

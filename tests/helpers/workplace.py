@@ -1,5 +1,6 @@
 """A workplace as a user has one: a task, an untrained model, a plugin of the user's own, small settings."""
 
+import csv
 import json
 from itertools import islice
 from pathlib import Path
@@ -96,3 +97,16 @@ def checkpoint(workplace: Path, runs: str, version: str = "version_0") -> dict:
     """Load the last checkpoint of a version, by default the first one, in a runs folder."""
     path = workplace / runs / "quickstart" / version / "checkpoints" / "last.ckpt"
     return torch.load(path, map_location="cpu", weights_only=False)
+
+
+def logged(workplace: Path, runs: str) -> list[dict[str, float]]:
+    """Read the logged metrics of every step that do not measure time."""
+    (path,) = (workplace / runs / "quickstart" / "version_0" / "metrics").glob("*/metrics.csv")
+    with path.open() as file:
+        steps = [row for row in csv.DictReader(file) if row["loss/policy"]]
+    kept = ("credit/", "loss/", "optim/", "rollout/")
+    left_out = ("loss/sampler_gap", "loss/approx_kl", "rollout/completion_tokens_max")
+    return [
+        {k: float(v) for k, v in row.items() if k.startswith(kept) and k not in left_out}
+        for row in steps
+    ]

@@ -1,6 +1,5 @@
 """Training as a user does it: each command in a process of its own, a kill, a resume."""
 
-import csv
 import json
 import signal
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.helpers.workplace import MICRO_BATCHES, SMALL, STEPS, checkpoint
+from tests.helpers.workplace import MICRO_BATCHES, SMALL, STEPS, checkpoint, logged
 
 FIT = ("fit", *SMALL, "teacher.every_n_steps=2")
 
@@ -144,19 +143,6 @@ def test_how_a_step_is_cut_does_not_change_what_is_learnt(workplace, rlsd, strai
         torch.testing.assert_close(other[name], weight, atol=1e-5, rtol=0, msg=name)
     for here, there in zip(logged(workplace, "runs"), logged(workplace, runs), strict=True):
         assert here == pytest.approx(there, rel=1e-4, abs=1e-6)
-
-
-def logged(workplace, runs: str) -> list[dict[str, float]]:
-    """Read the logged metrics of every step that do not measure time."""
-    (path,) = (workplace / runs / "quickstart" / "version_0" / "metrics").glob("*/metrics.csv")
-    with path.open() as file:
-        steps = [row for row in csv.DictReader(file) if row["loss/policy"]]
-    kept = ("credit/", "loss/", "optim/", "rollout/")
-    left_out = ("loss/sampler_gap", "loss/approx_kl", "rollout/completion_tokens_max")
-    return [
-        {k: float(v) for k, v in row.items() if k.startswith(kept) and k not in left_out}
-        for row in steps
-    ]
 
 
 OWN = (
