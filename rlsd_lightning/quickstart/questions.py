@@ -111,7 +111,7 @@ class Questions:
             fill(company, seed)
             while True:
                 query = _draw_query(rng)
-                if query not in seen and _is_told_apart(query, company):
+                if query not in seen and is_told_apart(query, company):
                     seen.add(query)
                     yield Question(query)
 
@@ -141,8 +141,13 @@ def _draw_condition(rng: random.Random, column: str) -> Condition:
     return Condition(column, rng.choice(list(_PHRASES[column])), rng.choice(values))
 
 
-def _is_told_apart(query: Query, company: sqlite3.Connection) -> bool:
-    """Whether a query returns something, and something else after any one slip."""
+def is_told_apart(query: Query, company: sqlite3.Connection) -> bool:
+    """Whether a query returns something, and something else after any one slip.
+
+    Args:
+        query: on the company's tables.
+        company: the tables with their rows.
+    """
     rows = _rows(query, company)
     is_empty = not rows or rows == [(None,)]
     return not is_empty and all(_rows(slip, company) != rows for slip in query.slips)

@@ -9,7 +9,7 @@ import pytest
 
 from rlsd_lightning.quickstart.company import DATABASE
 from rlsd_lightning.quickstart.queries import Condition, Query
-from rlsd_lightning.quickstart.questions import Question, Questions
+from rlsd_lightning.quickstart.questions import Question, Questions, is_told_apart
 from rlsd_lightning.quickstart.text_model import build_text_tokenizer
 
 QUESTIONS = list(islice(Questions().draw(0), 300))
@@ -83,6 +83,28 @@ def test_rows_tell_every_question_from_its_slips(company):
         assert all(rows(company, slip) != gold for slip in question.query.slips)
 
 
+def test_what_returns_nothing_or_the_same_after_a_slip_is_not_asked():
+    oldest = Query("staff", "MAX", "age", (Condition("age", ">", 40),))
+    nobody = Query("staff", "", "name", (Condition("age", ">=", 50),))
+    with closing(sqlite3.connect(":memory:")) as company:
+        company.execute("CREATE TABLE staff (name, team, city, pay, age)")
+        company.execute("INSERT INTO staff VALUES ('Ann', 'red', 'Rome', 20, 40)")
+        assert not is_told_apart(nobody, company)  # nor does a slip find anybody
+        company.execute("INSERT INTO staff VALUES ('Ben', 'red', 'Rome', 20, 50)")
+        company.execute("INSERT INTO staff VALUES ('Cleo', 'red', 'Rome', 20, 60)")
+        youngest = Query("staff", "MIN", "age", oldest.conditions)
+        assert is_told_apart(youngest, company)  # 50; after a slip 40, 40 or 60
+        assert not is_told_apart(oldest, company)  # 60, with >= as well
+        above = Query("staff", "", "name", (Condition("age", ">", 60),))
+        assert not is_told_apart(above, company)  # finds nobody, and each slip somebody
+
+
+def test_a_forgotten_order_is_a_slip():
+    rng, query = random.Random(0), Query("staff", "", "name", (), by_pay=True)
+    slips = [query.with_slips(0.25, rng).sql.endswith("pay") for _ in range(1000)]
+    assert sum(slips) / len(slips) == pytest.approx(0.25, abs=0.05)
+
+
 def test_slips_are_as_frequent_as_asked():
     rng = random.Random(0)
     assert all(q.respond_sloppily(0.0, rng) == q.respond() for q in QUESTIONS)
@@ -111,6 +133,7 @@ def test_questions_and_queries_survive_tokenising_and_are_short():
     for question in QUESTIONS:
         for text in (question.question, question.respond(), question.respond_sloppily(0.5, rng)):
             assert tokenizer.decode(tokenizer.encode(text)) == text
+        assert len(tokenizer.encode(question.question)) <= 12
         assert len(tokenizer.encode(question.respond())) < 48 - 1  # the limit of a run, and the end
 
 
