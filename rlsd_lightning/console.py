@@ -14,6 +14,8 @@ HARMLESS = (
     "The '.*_dataloader' does not have many workers",  # loading is no bottleneck beside sampling
     "Checkpoint directory .* exists and is not empty",  # a resumed run goes on in its folder
     "The dirpath has changed from",  # the same folder, written as a relative path before
+    "Already found a `peft_config` attribute",  # a teacher's adapters beside the policy's
+    "FSDP2-wrapped module .* returned a view tensor",  # which nobody writes to in place
     "`torch.distributed.\\w+` is deprecated",  # DeepSpeed's calls, not the user's
     "It is recommended to use `self.log\\(.*sync_dist=True\\)`",  # logged values are reduced already
 )

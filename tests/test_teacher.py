@@ -111,9 +111,11 @@ def test_a_copy_shares_no_memory_with_the_policy_and_keeps_its_ties(bind, text_p
     assert copied.head_weight is copied.model.get_input_embeddings().weight
 
 
-def test_only_the_live_teacher_shares_the_vision_tower(bind, text_policy):
-    shared = {name for name in TEACHERS if bind(name).shares_vision_with(text_policy)}
+def test_only_the_live_teacher_shares_a_vision_tower_that_is_trained(bind, policy):
+    shared = {name for name in TEACHERS if bind(name).shares_vision_with(policy)}
     assert shared == {"live"}
+    policy.model.model.visual.requires_grad_(False)
+    assert all(bind(name).shares_vision_with(policy) for name in TEACHERS)
 
 
 @pytest.mark.parametrize("name", TEACHERS)

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from rlsd_lightning.placement import Whole
 from rlsd_lightning.weights import load_named_weights, named_weights
 
 
@@ -83,3 +84,32 @@ def test_missing_weights_are_refused(text_policy):
         ValueError, match=r"2 weights were not given.*'model\.embed_tokens\.weight'"
     ):
         load_named_weights(text_policy, given.items())
+
+
+@pytest.mark.parametrize("bucket_bytes", [1, 10_000, 1 << 30])
+def test_buckets_change_neither_what_comes_nor_its_order(either_policy, bucket_bytes):
+    wanted = list(either_policy.model.named_parameters())
+    found = list(named_weights(either_policy, bucket_bytes))
+    assert [name for name, _ in found] == [name for name, _ in wanted]
+    assert all(torch.equal(a, b) for (_, a), (_, b) in zip(found, wanted, strict=True))
+
+
+class CountingPlacement(Whole):
+    """Notes how much is gathered at a time."""
+
+    def __init__(self):
+        self.gathered_bytes = []
+
+    def gathered(self, parameters):
+        self.gathered_bytes.append(sum(p.nbytes for p in parameters))
+        return super().gathered(parameters)
+
+
+def test_no_more_than_a_bucket_or_one_weight_is_gathered_at_a_time(either_policy):
+    either_policy.placement = CountingPlacement()
+    list(named_weights(either_policy, bucket_bytes=10_000))
+    largest = max(p.nbytes for p in either_policy.parameters())
+    assert max(either_policy.placement.gathered_bytes) <= max(10_000, largest)
+    total = sum(p.nbytes for p in either_policy.parameters())
+    assert sum(either_policy.placement.gathered_bytes) == total
+    assert len(either_policy.placement.gathered_bytes) > 3
