@@ -30,6 +30,7 @@ def judge(answer, gold=GOLD, **options):
         ('{"item": "lamp", "quantity": 2, "tags": ["a", {"b": null}], "paid": 1}', 3 / 4),
         ('{"item": "lamp", "quantity": 2, "tags": [{"b": null}, "a"], "paid": true}', 3 / 4),
         ('{"item": "lamp", "quantity": 2, "tags": ["a", {}], "paid": true}', 3 / 4),
+        ('{"item": "lamp", "quantity": 2, "tags": ["a"], "paid": true}', 3 / 4),
         ('{"item": "lamp", "quantity": 2}', 2 / 4),
         ('{"item": "lamp", "quantity": 2, "more": 0, "still": 1}', 2 / 6),  # six names in all
         (GOLD[:-1] + ', "more": null}', 4 / 5),
