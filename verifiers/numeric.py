@@ -139,10 +139,14 @@ class Numeric:
             raise ValueError(
                 f"{problem.place}: extra.mode is {mode!r}, but Numeric knows relaxed and rlsd_round2. Remove it."
             )
-        own = (unit,) if isinstance(unit, str) else tuple(unit)
+        own = (unit,) if isinstance(unit, str) else unit
+        if not isinstance(own, list | tuple) or not all(isinstance(name, str) for name in own):
+            raise ValueError(
+                f"{problem.place}: extra.unit is {unit!r}, but it must be a text or a list of texts. Mend it there."
+            )
         words = self.words or mode == "relaxed"
         decimals = 2 if mode == "rlsd_round2" else self.rounded_to
-        return self._tolerance(problem), own + self.units, words, decimals
+        return self._tolerance(problem), (*own, *self.units), words, decimals
 
     def _tolerance(self, problem: Problem) -> Tolerance:
         if "tolerance" not in problem.extra and "relative_to" not in problem.extra:

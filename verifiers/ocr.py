@@ -134,7 +134,7 @@ class Ocr:
 
 def _fault(metric: object, threshold: object, case_sensitive: object) -> str:
     """Return what is wrong with the three settings; nothing if they make sense."""
-    if metric not in _RULES:
+    if not isinstance(metric, str) or metric not in _RULES:
         return f"metric is {metric!r}, but it must be one of {', '.join(_RULES)}"
     if (
         isinstance(threshold, bool)

@@ -180,7 +180,7 @@ class Text:
 
     def _rule(self, problem: Problem) -> str:
         rule = problem.extra.get("rule", self.rule)
-        if rule not in _NORMALISE:
+        if not isinstance(rule, str) or rule not in _NORMALISE:
             raise ValueError(
                 f"{problem.place}: extra.rule is {rule!r}, but Text knows {', '.join(_NORMALISE)}. Mend it there."
             )
