@@ -17,7 +17,6 @@ from rlsd_lightning.sandbox.layers import require
 from rlsd_lightning.types import Problem, Verdict
 from rlsd_lightning.verifiers.code_problems import SCORINGS, CodeTests, Defaults, read_tests
 from rlsd_lightning.verifiers.code_runs import TROUBLES, Outcome, run_tests
-from rlsd_lightning.verifiers.verdicts import quoted
 
 MAX_CHARS = 200_000
 """A longer program is wrong unread."""
@@ -48,7 +47,7 @@ class Code:
         >>> verifier.verify(problem, "```python\nprint(sum(map(int, input().split())))\n```").reward
         1.0
         >>> verifier.verify(problem, "```python\nprint(4)\n```").reason
-        'passed 0 of 1 tests: it wrote something else'
+        "passed 0 of 1 tests: test 1: it wrote '4\\n', wanted '3'"
     """
 
     def __init__(
@@ -138,7 +137,8 @@ def _verdict(tests: CodeTests, outcome: Outcome) -> Verdict:
     reason = f"passed {num_passed} of {tests.num_tests} tests"
     if not correct:
         late = "the time for all tests was over"
-        reason += f": {quoted(outcome.detail or late, limit=200)[1:-1]}"
+        said = (outcome.detail or late)[:200]
+        reason += ": " + "".join(c if " " <= c <= "~" else "?" for c in said)
     parts = {trouble: float(outcome.trouble == trouble) for trouble in TROUBLES}
     return Verdict(reward=reward, correct=correct, parts=parts, reason=reason)
 

@@ -68,8 +68,8 @@ def run_tests(tests: CodeTests, source: str, box: Box, *, packages: bool) -> Out
         return run.asserts()
     outcome = Outcome()
     each = run.programs() if tests.mode == "stdin_stdout" else run.calls()
-    for passed, detail, trouble in each:
-        outcome.note(passed, detail, trouble)
+    for number, (passed, detail, trouble) in enumerate(each, start=1):
+        outcome.note(passed, f"test {number}: {detail}", trouble)
         if not passed and tests.scoring == "all_or_nothing":
             break
         if box.is_late:
@@ -106,7 +106,11 @@ class _Run:
                 yield failure
             else:
                 got = bytes(program.stdout)
-                yield same_output(got, wanted), "it wrote something else", ""
+                yield (
+                    same_output(got, wanted),
+                    _differs("wrote", got.decode(errors="replace"), wanted),
+                    "",
+                )
 
     def calls(self) -> Iterator[_Result]:
         """Call the function once per test, each time in a fresh process, and compare what it returns."""
@@ -119,8 +123,8 @@ class _Run:
             elif "raised" in answer:
                 yield _raised(answer["raised"])
             else:
-                same = same_value(answer.get("value"), wanted)
-                yield same, "it returned something else", ""
+                got = answer.get("value")
+                yield same_value(got, wanted), _differs("returned", got, wanted), ""
 
     def asserts(self) -> Outcome:
         """Run the tests' file in one process, with the program in another one."""
@@ -245,6 +249,10 @@ class _Run:
         if compiler.out_of_time:
             return False, "compiling it took too long", "timeout"
         return False, f"it does not compile: {_complaint(compiler.stderr)}", ""
+
+
+def _differs(how: str, got: Any, wanted: Any) -> str:
+    return f"it {how} {got!a:.60}, wanted {wanted!a:.60}"
 
 
 def _failure(program: Program) -> _Result | None:

@@ -24,6 +24,6 @@ class Limits:
 
         Example:
             >>> Limits(time_s=4, memory_mb=512).wall_s
-            7.0
+            6.5
         """
-        return 1.5 * self.time_s + 1.0
+        return 1.5 * self.time_s + 0.5

@@ -111,8 +111,9 @@ def test_nothing_outlasts_the_time_of_the_whole_room():
 
 
 def test_memory_is_limited_for_each_program_and_here_nothing_grows():
-    program = run("x = bytearray(300 * 2**20)")
+    program = run("x = []\nwhile True: x.append(bytearray(2**22))")
     assert b"MemoryError" in program.stderr
+    assert 100 < program.memory_mb < 256
     program = run("x = bytearray(100 * 2**20)\nprint(len(x))")
     assert program.code == 0
     assert 100 < program.memory_mb < 200

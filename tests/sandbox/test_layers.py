@@ -30,7 +30,7 @@ def test_without_namespaces_every_way_is_still_closed():
     """)
     assert said.startswith("() ('seccomp', 'Landlock ")
     assert "namespaces" not in said
-    assert "1.0 passed 0 of 1 tests: it ended with exit code 1: PermissionError" in said
+    assert "1.0 passed 0 of 1 tests: test 1: it ended with exit code 1: PermissionError" in said
 
 
 def test_without_namespaces_nothing_is_left_behind_either(tmp_path):
@@ -38,7 +38,7 @@ def test_without_namespaces_nothing_is_left_behind_either(tmp_path):
     without_torch(
         """
         forbid("unshare")
-        judge("import os\\nwhile True:\\n    os.mkdir('d')\\n    os.chdir('d')", time_limit_s=0.3)
+        judge("for i in range(1000): open(str(i), 'w')")
         judge("open('x', 'w').write('x')\\nimport time\\ntime.sleep(9)", time_limit_s=0.3)
         """,
         env=os.environ | {"TMPDIR": str(tmp_path)},
