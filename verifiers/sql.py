@@ -58,7 +58,8 @@ class Sql:
         schema_and_data: statements that make the database of problems without their own.
         dsn: of a database that is there already: its file, or PostgreSQL's connection string. PostgreSQL is asked in
             transactions that only read, by a role that is no superuser.
-        time_limit_s: for one query, by the clock.
+        time_limit_s: for one query; processor time on SQLite, else by the clock. What shows no sign of ending is killed
+            before twice that and half a second have passed.
         memory_mb: what one query may take, in MiB.
         max_rows: a query that returns more is stopped.
         any_column_order: whether columns may stand in another order than the gold query's.
