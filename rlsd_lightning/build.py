@@ -55,7 +55,7 @@ def build_training(cfg: DictConfig) -> Parts:
         cfg: a validated configuration.
     """
     _prepare(cfg)
-    encoder = _encoder(cfg)
+    encoder = build_encoder(cfg)
     credit, verifier = instantiate(cfg.credit), instantiate(cfg.verifier)
     _check_teacher_can_read(cfg, encoder, credit)
     with ExitStack() as on_fault:
@@ -82,7 +82,7 @@ def build_evaluation(cfg: DictConfig) -> Parts:
     """
     _require_evaluators(cfg)
     _prepare(cfg)
-    encoder = _encoder(cfg)
+    encoder = build_encoder(cfg)
     parts = _parts(cfg, encoder, instantiate(cfg.credit), instantiate(cfg.verifier), supply=None)
     return Parts(**parts, num_train_problems=None, skipped_rows=[], num_overlong=0)
 
@@ -110,7 +110,8 @@ def _prepare(cfg: DictConfig) -> None:
         instantiate(cfg.prepare)
 
 
-def _encoder(cfg: DictConfig) -> PromptEncoder:
+def build_encoder(cfg: DictConfig) -> PromptEncoder:
+    """Build what turns problems into prompts, from the model's processor alone."""
     processor, family = load_reader(cfg.model.path, cfg.model.revision)
     return PromptEncoder(
         processor,

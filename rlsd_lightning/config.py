@@ -29,6 +29,7 @@ COMMANDS = {
     "export": "write a checkpoint as a Hugging Face folder",
     "audit": "try to fool the verifier on the training problems, without a model, and print what it paid",
     "plan": "say what a run needs, without weights, data or GPUs: memory, seconds, what to change",
+    "doctor": "look for what could stop or spoil a run: packages, GPUs, ranks, disk, data, verifier, prompts, engine",
 }
 """What the command line can be told to do, one line each."""
 
@@ -41,6 +42,7 @@ _UNUSED = {
     "export": ("data", "evaluators"),
     "audit": ("model", "evaluators"),
     "plan": ("data.train", "evaluators"),
+    "doctor": (),
 }
 """Sections that a command never reads: a value may still be missing there."""
 

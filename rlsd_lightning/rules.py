@@ -44,7 +44,7 @@ def run_has_an_end(tree: Tree) -> Iterator[str]:
 
 def problems_are_shared_out(tree: Tree) -> Iterator[str]:
     """Every process takes the same number of problems."""
-    problems, processes = _number(tree, "rollout.problems_per_step"), _processes(tree)
+    problems, processes = _number(tree, "rollout.problems_per_step"), num_processes(tree)
     if problems is not None and problems % processes:
         yield (
             f"rollout.problems_per_step is {problems}, which {processes} processes (trainer.devices x num_nodes) "
@@ -74,7 +74,7 @@ def micro_batches_are_filled(tree: Tree) -> Iterator[str]:
     )
     if num_micro_batches is None or problems is None or group_size is None:
         return
-    completions = problems * group_size // _processes(tree)
+    completions = problems * group_size // num_processes(tree)
     if not 1 <= num_micro_batches <= completions:
         yield (
             f"trainer.accumulate_grad_batches is {num_micro_batches}, but a step has {completions} completions on each "
@@ -125,6 +125,14 @@ RULES: dict[str, tuple[Callable[[Tree], Iterator[str]], ...]] = {
         loggers_are_installed,
         workers_outlast_verifiers,
     ),
+    "doctor": (
+        enough_completions,
+        run_has_an_end,
+        launcher_started_as_many,
+        problems_are_shared_out,
+        micro_batches_are_filled,
+        loggers_are_installed,
+    ),
     "score": (responses_are_named,),
     "plan": (
         enough_completions,
@@ -157,7 +165,7 @@ def _number(tree: Tree, path: str) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _processes(tree: Tree) -> int:
+def num_processes(tree: Tree) -> int:
     """Return how many processes there will be: those that are there, else those that the configuration asks for."""
     return _launched_processes() or (_devices(tree) or 1) * (
         _number(tree, "trainer.num_nodes") or 1

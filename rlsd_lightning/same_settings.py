@@ -27,8 +27,7 @@ class SameSettings(Callback):
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        packages = {f"version of {name}": version(name) for name in PACKAGES}
-        self._settings = packages | dict(settings)
+        self._settings = dict(settings)
 
     def setup(self, trainer: lightning.Trainer, pl_module: Any, stage: str) -> None:
         """Ask the others.
@@ -36,10 +35,24 @@ class SameSettings(Callback):
         Raises:
             ValueError: on every rank, if one differs.
         """
-        if trainer.world_size == 1 or len(set(_gathered(digest(self._settings)))) == 1:
-            return
-        ranks = _gathered((socket.gethostname(), self._settings))
-        raise ValueError(difference([host for host, _ in ranks], [own for _, own in ranks]))
+        if trainer.world_size > 1 and (found := difference_between_ranks(self._settings)):
+            raise ValueError(found)
+
+
+def difference_between_ranks(settings: Mapping[str, Any]) -> str:
+    """Compare settings, and versions of packages, over all ranks of the process group; every rank must ask.
+
+    Args:
+        settings: of this rank.
+
+    Returns:
+        The same on every rank; empty if there is no difference.
+    """
+    own = {f"version of {name}": version(name) for name in PACKAGES} | dict(settings)
+    if len(set(_gathered(digest(own)))) == 1:
+        return ""
+    ranks = _gathered((socket.gethostname(), own))
+    return difference([host for host, _ in ranks], [theirs for _, theirs in ranks])
 
 
 def digest(settings: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from rlsd_lightning.checkpoints import load_policy_weights
 from rlsd_lightning.config import instantiate, validate
 from rlsd_lightning.console import quieten_libraries
 from rlsd_lightning.data.datamodule import Evaluation
+from rlsd_lightning.doctor.command import doctor
 from rlsd_lightning.export import export_policy
 from rlsd_lightning.models import Policy, load_reader
 from rlsd_lightning.planning.command import plan
@@ -177,6 +178,7 @@ COMMANDS: dict[str, Callable[[DictConfig], Metrics]] = {
     "predict": predict,
     "export": export,
     "audit": audit,
+    "doctor": doctor,
     "plan": plan,
 }
 

@@ -93,6 +93,7 @@ STATIONS = (
     ("config", "known_keys", "overrides", "rules", "targets", "command_line", "user_errors"),
     ("exp_manager",),
     ("build", "audit", "planning"),
+    ("doctor",),
     ("train",),
     ("__main__",),
 )

@@ -44,6 +44,7 @@ SETTINGS = {
         "trainer.max_steps=2",
     ],
     "--multirun": ["trainer.max_steps=1"],
+    "doctor": ["verifier=quickstart"],
     "my_conf": ["trainer.max_steps=1", "exp_manager.name=own_plugin"],
     "credit_heatmap": ["trainer.max_steps=2", "exp_manager.name=seen"],
 }
@@ -132,8 +133,13 @@ def gold_and_attacks_are_told(stdout: str, workplace: Path) -> None:
     assert re.search(r"^all numbers +All numbers from 0 to 100 +several +\d+ ", stdout, re.MULTILINE)
 
 
+def nothing_is_wrong(stdout: str, workplace: Path) -> None:
+    assert re.search(r"^11 checks in \d+ s: 0 faults, 0 warnings\.$", stdout, re.MULTILINE), stdout
+
+
 CHECKS = {
     "audit": gold_and_attacks_are_told,
+    "doctor": nothing_is_wrong,
     "predict": predictions_are_there,
     "export": export_loads,
     "validate": numbers_are_printed,
