@@ -132,6 +132,7 @@ RULES: dict[str, tuple[Callable[[Tree], Iterator[str]], ...]] = {
         problems_are_shared_out,
         micro_batches_are_filled,
         loggers_are_installed,
+        workers_outlast_verifiers,
     ),
     "score": (responses_are_named,),
     "plan": (

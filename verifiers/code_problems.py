@@ -77,8 +77,8 @@ def _read(extra: dict[str, Any], defaults: Defaults) -> CodeTests:
         )
     shared = {"mode": mode, "scoring": scoring, "language": language, **limits}
     if mode == "asserts":
-        test_code = extra.get("test_code")
-        return CodeTests(test_code=test_code, num_tests=_num_asserts(test_code), **shared)  # type: ignore[arg-type]
+        test_code, num_tests = _asserts(extra.get("test_code"), extra.get("entry_point"))
+        return CodeTests(test_code=test_code, num_tests=num_tests, **shared)  # type: ignore[arg-type]
     inputs, outputs = _pairs(extra)
     if mode == "functional":
         function = extra.get("fn_name")
@@ -128,17 +128,22 @@ def _check_arguments(inputs: tuple[Any, ...]) -> None:
             )
 
 
-def _num_asserts(test_code: object) -> int:
+def _asserts(test_code: object, entry_point: object) -> tuple[str, int]:
+    """Return tests that run, and how many they are; a function `check` that nobody calls is given the entry point."""
     if not isinstance(test_code, str):
         raise ValueError(f"test_code is {test_code!r:.60}, but it must be Python with asserts")
     try:
         tree = ast.parse(test_code)
     except (SyntaxError, ValueError) as error:
         raise ValueError(f"test_code is no Python: {error}") from None
-    has_assert = any(isinstance(node, ast.Assert) for node in ast.walk(tree))
     num_tests = sum(is_test for _, is_test in told_apart(tree))
-    if not has_assert or not num_tests:
+    has_check = any(
+        isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body
+    )
+    if not num_tests and has_check and isinstance(entry_point, str):
+        return f"{test_code}\ncheck({entry_point})\n", 1
+    if not num_tests or not any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
         raise ValueError(
             "test_code holds no assert that runs, but asserts (or a call of a function with asserts) are what is counted"
         )
-    return num_tests
+    return test_code, num_tests

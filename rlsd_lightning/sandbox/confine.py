@@ -89,10 +89,12 @@ def _limit(time_s: float, memory_mb: int, reserves_memory: bool) -> None:
         (resource.RLIMIT_CPU, math.ceil(time_s)),
         (resource.RLIMIT_FSIZE, _MAX_FILE_MB * _MB),
         (resource.RLIMIT_NOFILE, _MAX_OPEN_FILES),
-        (resource.RLIMIT_STACK, _STACK_MB * _MB),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_DATA if reserves_memory else resource.RLIMIT_AS, memory_mb * _MB),
     ):
         _, highest = resource.getrlimit(kind)
         value = value if highest == resource.RLIM_INFINITY else min(value, highest)
         resource.setrlimit(kind, (value, value))
+    _, highest = resource.getrlimit(resource.RLIMIT_STACK)
+    stack = _STACK_MB * _MB if highest == resource.RLIM_INFINITY else min(_STACK_MB * _MB, highest)
+    resource.setrlimit(resource.RLIMIT_STACK, (stack, highest))  # memory bounds it, too

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import ast
 import builtins
+import itertools
 import json
 import os
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BufferedReader
 
 from rlsd_lightning.sandbox.programs import end
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 _CHANNEL = 3
+_MAX_ITEMS = 100_000
+"""How much of an iterator is handed to the program."""
 
 
 class ProgramError(Exception):
@@ -176,6 +179,8 @@ class _Program:
     def _refer(self, value: Any) -> dict[str, Any]:
         if isinstance(value, _Remote):
             return {"t": "handle", "v": object.__getattribute__(value, "_number")}
+        if isinstance(value, Iterator):
+            return {"t": "iterator", "v": self.encode(list(itertools.islice(value, _MAX_ITEMS)))}
         if not callable(value):
             raise NotPlainError(f"a {type(value).__name__} cannot be handed to the program")
         self._functions.append(value)
@@ -217,9 +222,6 @@ class _Remote:
     def __hash__(self) -> int:
         return _number_of(self)
 
-    def __iter__(self) -> Any:
-        return iter(_operator("__iter__")(self))
-
     def __bool__(self) -> bool:
         return _operator("__bool__")(self) is True
 
@@ -241,7 +243,10 @@ def _operator(name: str) -> Callable[..., Any]:
     return apply
 
 
-for _name in ("__len__", "__str__", "__repr__", "__getitem__", "__setitem__", "__delitem__"):
+for _name in (
+    *("__len__", "__str__", "__repr__", "__iter__", "__next__"),
+    *("__getitem__", "__setitem__", "__delitem__"),
+):
     setattr(_Remote, _name, _operator(_name))
 
 

@@ -8,15 +8,12 @@ that arrives can have an opinion of its own on what it equals.
 from __future__ import annotations
 
 import importlib
-import itertools
 from collections.abc import Callable
 
 TYPE_CHECKING = False  # as in typing, which takes long to load
 if TYPE_CHECKING:
     from typing import Any
 
-MAX_ITEMS = 1_000_000
-"""How much of an endless iterator is taken."""
 _MAX_DEPTH = 200
 _BY_TEXT = {
     ("fractions", "Fraction"): str,
@@ -27,7 +24,6 @@ _BY_TEXT = {
 }
 """Types of the standard library that are made again from a text; found by name, so that they need not be loaded."""
 _SEQUENCES = {tuple: "tuple", set: "set", frozenset: "frozenset"}
-_ITERATORS = ("generator", "map", "filter", "zip", "enumerate", "reversed", "list_iterator")
 _VIEWS = ("dict_keys", "dict_values", "dict_items")
 
 
@@ -38,7 +34,7 @@ class NotPlainError(TypeError):
 def encode(value: Any, other: Callable[[Any], Any] | None = None, depth: int = 0) -> Any:
     """Return a value in JSON's types.
 
-    A subclass of a number or a text counts as what it is a subclass of; iterators are used up.
+    A subclass of a number, a text or a mapping counts as what it is a subclass of.
 
     Args:
         value: anything.
@@ -116,8 +112,6 @@ def _encode_rarer(
         return {"t": "datetime.timedelta", "v": [value.days, value.seconds, value.microseconds]}
     if kind.__module__ == "numpy":
         return inner(value.tolist())
-    if kind.__module__ == "builtins" and kind.__name__ in _ITERATORS:
-        return {"t": "iterator", "v": [inner(part) for part in itertools.islice(value, MAX_ITEMS)]}
     if kind.__module__ == "builtins" and kind.__name__ in _VIEWS:
         is_set = kind.__name__ != "dict_values"
         return {"t": "set" if is_set else "list", "v": [inner(part) for part in value]}

@@ -70,6 +70,19 @@ def test_a_program_reads_writes_and_ends():
         ("print(sorted({'b', 'a', 'c'}) and list({'b', 'a', 'c'}))", None, 0),  # see below
         ("import asyncio\nasync def main(): print('x')\nasyncio.run(main())", b"x\n", 0),
         ("open('f', 'w').write('x')\nprint(open('f').read())", b"x\n", 0),
+        ("import os\nprint(os.fstat(0).st_size, os.read(0, os.fstat(0).st_size))", b"0 b''\n", 0),
+        (
+            "import resource as r\nr.setrlimit(r.RLIMIT_STACK, (2**28, r.RLIM_INFINITY))\nprint(1)",
+            b"1\n",
+            0,
+        ),
+        (
+            "import sys, threading\nsys.setrecursionlimit(10**6)\nthreading.stack_size(2**26)\n"
+            "def f(n): return n and 1 + f(n - 1)\n"
+            "threading.Thread(target=lambda: print(f(50000))).start()",
+            b"50000\n",
+            0,
+        ),
         ("print(chr(252), input())", b"\xc3\xbc \xc3\xa9\n", 0),
     ],
 )

@@ -77,12 +77,8 @@ def test_what_is_nearly_plain_arrives_as_what_it_is_a_kind_of(value, arrived):
     assert type(there_and_back(value)) is type(arrived)
 
 
-def test_iterators_arrive_once():
-    assert list(there_and_back(x * 2 for x in range(3))) == [0, 2, 4]
-
-
 def test_what_is_not_plain_goes_nowhere_by_itself():
-    for value in (object(), print, [lambda: 1], type):
+    for value in (object(), print, [lambda: 1], type, iter([1])):
         with pytest.raises(NotPlainError):
             encode(value)
     nested = []

@@ -265,6 +265,20 @@ def test_asserts_run_outside_of_the_program_that_they_test(source, reward):
     ("source", "test_code"),
     [
         ("def f(x): return x + 1", "def check(candidate):\n    assert candidate(1) == 2\ncheck(f)"),
+        ("def f(x): return x", "def check(candidate):\n    assert candidate(1) == 1"),
+        ("def f(xs): return sum(xs)", "assert f(iter([1, 2])) == f(x for x in (1, 2)) == 3"),
+        (
+            "def f():\n    n = 0\n    while True:\n        yield n\n        n += 1",
+            "import itertools\ng = f()\nassert next(g) == 0\nassert list(itertools.islice(g, 2)) == [1, 2]",
+        ),
+        (
+            "import enum\nclass C(enum.Enum):\n    A = 1\ndef f(): return C.A",
+            "assert f() == C.A and f().value == 1",
+        ),
+        (
+            "class Solution:\n    def g(self, x): return -x",
+            "assert Solution().g(3) == -3",
+        ),
         (
             "def f(x): return x / 3",
             "import math\nassert math.isclose(f(1), 0.3333333, rel_tol=1e-6)",
@@ -298,7 +312,7 @@ def test_asserts_run_outside_of_the_program_that_they_test(source, reward):
     ],
 )
 def test_asserts_may_be_written_as_people_write_them(source, test_code):
-    verdict = judge(source, asserts(test_code))
+    verdict = judge(source, asserts(test_code, entry_point="f"))
     assert verdict.correct, verdict.reason
 
 
