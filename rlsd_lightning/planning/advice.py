@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from rlsd_lightning.models.adapters import LANGUAGE_LAYERS
 from rlsd_lightning.planning.memory import plan_memory
 from rlsd_lightning.planning.setup import Kind, Setup, num_trainable
 
 MIN_COMPLETION_TOKENS = 512
 """Shorter limits are no advice."""
+LORA_RANK = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +128,27 @@ def offload_optimizer(setup: Setup) -> Iterator[Candidate]:
         )
 
 
+def adapters_only(setup: Setup) -> Iterator[Candidate]:
+    """Train LoRA's adapters in place of all weights; the teacher then needs no copy of the model."""
+    if setup.num_adapter_sets:
+        return
+    trained = setup.architecture.text.adapter_weights(LORA_RANK, LANGUAGE_LAYERS)
+    external = setup.external_teacher_dtype is not None
+    follows = setup.num_teacher_params > 0 and not external and setup.teacher_follows
+    yield Candidate(
+        setup=dataclasses.replace(
+            setup,
+            num_trainable=trained,
+            num_adapter_sets=2 if follows else 1,
+            num_teacher_params=setup.num_teacher_params if external else 0,
+            anchor_copies=False,
+            freeze_vision=True,
+        ),
+        override=f"model.lora={{rank: {LORA_RANK}, alpha: {2 * LORA_RANK}}}",
+        price="adapters are trained in place of all weights",
+    )
+
+
 def freeze_vision(setup: Setup) -> Iterator[Candidate]:
     """Keep the vision tower as it is."""
     if setup.architecture.vision is not None and not setup.freeze_vision:
@@ -160,6 +183,7 @@ CHANGES: tuple[Callable[[Setup], Iterator[Candidate]], ...] = (
     fewer_prompts_at_once,
     next_stages,
     offload_optimizer,
+    adapters_only,
     freeze_vision,
     shorter_completions,
 )

@@ -6,6 +6,7 @@ network. The numbers of their weights are those that the hub shows (tests/planni
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,33 @@ class TextShape:
     def kv_size(self) -> int:
         """Width of all keys of a token, and of all values."""
         return self.num_kv_heads * self.head_dim
+
+    def adapter_weights(self, rank: int, target_modules: Sequence[str]) -> int:
+        """Count LoRA's weights in all layers: rank x (inputs + outputs) of each linear layer named; experts are none.
+
+        Args:
+            rank: of the adapters.
+            target_modules: as in models.adapters.Lora.
+
+        Raises:
+            ValueError: plan does not know the size of a layer of that name.
+        """
+        hidden, query, kv = self.hidden_size, self.query_size, self.kv_size
+        sizes = {
+            "q_proj": hidden + query,
+            "k_proj": hidden + kv,
+            "v_proj": hidden + kv,
+            "o_proj": hidden + query,
+        }
+        mlp = 0 if self.num_experts else hidden + self.intermediate_size
+        sizes |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), mlp)
+        unknown = [name for name in target_modules if name not in sizes]
+        if unknown:
+            raise ValueError(
+                f"model.lora.target_modules names {', '.join(unknown)}, whose size plan does not know. Needed: some of "
+                f"{', '.join(sizes)}. Leave the others out to plan."
+            )
+        return self.num_layers * rank * sum(sizes[name] for name in target_modules)
 
     @property
     def layer_matmul_weights(self) -> int:

@@ -150,16 +150,20 @@ def _patches_per_image(setup: Setup, vision: VisionShape) -> int:
 
 
 def _teacher_flops(setup: Setup) -> float:
-    """Count what the teacher reads; a copy encodes the images anew."""
+    """Count what the teacher reads; a copy encodes the images anew, but where the towers are frozen and the same."""
     arch, work = setup.teacher_architecture, setup.workload
     views = 2 if setup.contrast else 1
     text = views * work.scored_fraction * forward_flops(arch.text, work.teacher())
-    return text + (_vision_forward(setup, arch) if setup.num_teacher_params else 0.0)
+    external = setup.external_teacher_dtype is not None
+    encodes = external or (setup.num_teacher_params > 0 and not setup.freeze_vision)
+    return text + (_vision_forward(setup, arch) if encodes else 0.0)
 
 
 def _update_flops(setup: Setup) -> float:
     """Count forward, backward (twice a forward) and what backward computes anew: logits, and layers if checkpointed."""
     text, rows = setup.architecture.text, setup.workload.student()
+    if setup.num_adapter_sets:
+        return _adapter_update_flops(setup)
     layers = 3 * layers_flops(text, rows)
     if (
         setup.gradient_checkpointing
@@ -167,6 +171,21 @@ def _update_flops(setup: Setup) -> float:
         last = text.hidden_size * text.intermediate_size * text.num_experts_per_token
         layers += layers_flops(text, rows) - 2.0 * text.num_layers * last * rows.num_tokens
     return layers + 4 * head_flops(text, rows.num_predicted) + _vision_update(setup)
+
+
+def _adapter_update_flops(setup: Setup) -> float:
+    """Count an update of LoRA's adapters: frozen weights and the head have no gradient of their own to compute."""
+    text, rows = setup.architecture.text, setup.workload.student()
+    recomputed = 1 if setup.gradient_checkpointing else 0
+    products = 2.0 * text.num_layers * text.layer_matmul_weights * rows.num_tokens
+    squares = layers_flops(text, rows) - products
+    adapters = 2.0 * setup.num_trainable * rows.num_tokens
+    return (
+        (2 + recomputed) * products
+        + (3 + recomputed) * (squares + adapters)
+        + 3 * head_flops(text, rows.num_predicted)
+        + _vision_forward(setup)
+    )
 
 
 def _vision_update(setup: Setup) -> float:

@@ -88,10 +88,12 @@ def _sum(parts: Parts) -> float:
 def _resident(setup: Setup) -> Parts:
     total, precision, parallel = setup.architecture.num_params, setup.precision, setup.parallel
     parts = weight_state_bytes(total, setup.num_trainable, precision, parallel)
+    sets = setup.num_adapter_sets * setup.num_trainable * precision.adapters
+    parts["weights"] += sets / parallel.weight_shards
     copy = total * precision.stored / parallel.weight_shards
     return parts | {
         "teacher": setup.num_teacher_params * setup.teacher_bytes / parallel.weight_shards,
-        "anchor": copy if setup.has_anchor else 0.0,
+        "anchor": copy if setup.has_anchor and setup.anchor_copies else 0.0,
         "engine weights": copy if setup.engine_copies else 0.0,
     }
 
@@ -165,7 +167,9 @@ def _rollout(setup: Setup) -> Parts:
         ),
     }
     larger = max(prefill, decode, key=_sum)
-    casts = setup.architecture.num_linear_weights + setup.architecture.head_weights
+    casts = setup.num_trainable
+    if not setup.num_adapter_sets:
+        casts = setup.architecture.num_linear_weights + setup.architecture.head_weights
     gathered = setup.architecture.num_params * precision.weights
     return larger | {
         "gathered weights": gathered if setup.parallel.weight_shards > 1 else 0.0,
@@ -245,17 +249,19 @@ def _update(setup: Setup, batch: MicroBatch) -> Parts:
     logits = twice * logit_bytes(
         text, rows.num_predicted, precision, backward=True, device=setup.device
     )
-    if setup.num_trainable > setup.architecture.head_weights:  # the head itself is trained
+    if not setup.num_adapter_sets:  # the head itself is trained
         logits += setup.architecture.head_weights * precision.weights
     saved, always = saved_bytes(setup, batch), {"gathered weights": _gathered(setup)}
     if not setup.gradient_checkpointing:
         # The logits' work is over when the layers' begins, which frees what it needs.
         return always | {"casts": _casts(setup), "activations": saved, "logits": logits}
+    frozen = setup.num_adapter_sets > 0
     layer = rows.num_tokens * (
-        text_layer_bytes(text, precision, masked=rows.has_siblings)
-        + backward_bytes(text, precision)
+        text_layer_bytes(text, precision, masked=rows.has_siblings, frozen=frozen)
+        + backward_bytes(text, precision, frozen=frozen)
         - precision.stream * text.hidden_size  # a layer's input is saved already
     ) + mask_bytes(rows, precision.matmul)
+    layer += largest_matrix(text) * precision.weights  # its gradient, before it is added up
     casts = 2.0 * text.layer_matmul_weights if precision.keeps_casts else 0.0
     if logits > layer + casts:
         return always | {"activations": saved, "logits": logits}
@@ -277,9 +283,14 @@ def _gathered(setup: Setup) -> float:
 
 
 def _casts(setup: Setup) -> float:
-    """Autocast keeps a bfloat16 cast of every trained weight of a linear layer until the forward pass is over."""
+    """Autocast keeps a bfloat16 cast of every trained weight of a linear layer until the forward pass is over.
+
+    Of a frozen weight it makes one for each use, which backward passes need where layers are not computed anew.
+    """
     if not setup.precision.keeps_casts:
         return 0.0
+    if setup.num_adapter_sets and setup.gradient_checkpointing:
+        return 2.0 * setup.num_trainable
     frozen = setup.architecture.num_vision_linear_weights if setup.freeze_vision else 0
     return 2.0 * (setup.architecture.num_linear_weights - frozen)
 
@@ -299,18 +310,24 @@ def saved_bytes(setup: Setup, batch: MicroBatch) -> float:
     """Return what the policy's forward pass over a micro-batch keeps for its backward pass."""
     arch, precision = setup.architecture, setup.precision
     rows, text, tokens = batch.student, arch.text, batch.student.num_tokens
+    frozen = setup.num_adapter_sets > 0
     stream = precision.stream * text.hidden_size
     if setup.gradient_checkpointing:
         layers = text.num_layers * tokens * stream
     else:
-        per_token = text_layer_bytes(text, precision, masked=rows.has_siblings)
+        per_token = text_layer_bytes(text, precision, masked=rows.has_siblings, frozen=frozen)
         layers = text.num_layers * (tokens * per_token + mask_bytes(rows, precision.matmul))
-    tail = tokens * norm_bytes(text.hidden_size, precision) + rows.num_predicted * stream
+    tail = (
+        tokens * norm_bytes(text.hidden_size, precision, frozen=frozen)
+        + rows.num_predicted * stream
+    )
     mask = float(rows.num_rows * rows.row_tokens**2) if rows.has_siblings else 0.0
     return layers + tail + mask + _saved_vision(setup, batch.num_problems)
 
 
-def text_layer_bytes(text: TextShape, precision: Precision, *, masked: bool) -> float:
+def text_layer_bytes(
+    text: TextShape, precision: Precision, *, masked: bool, frozen: bool = False
+) -> float:
     """Return what one layer saves for one token, its input included.
 
     Two norms [H], each read by the linear layers behind it; queries and keys through norms of their own; attention's
@@ -330,19 +347,19 @@ def text_layer_bytes(text: TextShape, precision: Precision, *, masked: bool) -> 
         328.0
     """
     matmul, size = precision.matmul, text.hidden_size
-    norms = 2 * norm_bytes(size, precision)
+    norms = 2 * norm_bytes(size, precision, frozen=frozen)
     # Autocast casts what a norm returns once for each linear layer that reads it; otherwise they share it.
     read = 5 * matmul * size if precision.stream != matmul else 2 * matmul * size
     heads = text.query_size + text.kv_size
-    qk_norms = heads * (FLOAT32 + matmul) if text.has_qk_norms else 0
+    qk_norms = heads * (FLOAT32 + (0 if frozen else matmul)) if text.has_qk_norms else 0
     keys = text.query_size if masked else text.kv_size
     attention = matmul * (2 * text.query_size + 2 * keys) + FLOAT32 * text.num_heads
     return norms + read + qk_norms + attention + _mlp_bytes(text, precision)
 
 
-def norm_bytes(size: int, precision: Precision) -> float:
-    """Return what an RMS norm saves for one token: its input in float32, and the normed one in the stream's type."""
-    return float(size * (FLOAT32 + precision.stream))
+def norm_bytes(size: int, precision: Precision, *, frozen: bool = False) -> float:
+    """Return what an RMS norm saves for one token: its input in float32, and the normed one for its weight's gradient."""
+    return float(size * (FLOAT32 + (0 if frozen else precision.stream)))
 
 
 def _mlp_bytes(text: TextShape, precision: Precision) -> float:
@@ -354,10 +371,20 @@ def _mlp_bytes(text: TextShape, precision: Precision) -> float:
     return float(text.num_experts_per_token * width * routed + 2 * FLOAT32 * text.num_experts)
 
 
-def backward_bytes(text: TextShape, precision: Precision) -> float:
-    """Return what going back through a layer needs for one token at a time when all it saved is still there."""
+def backward_bytes(text: TextShape, precision: Precision, *, frozen: bool = False) -> float:
+    """Return what going back through a layer needs for each token while all that the layer saved is still there.
+
+    Adapters of another type than what they read have their input cast, and so its gradient.
+    """
     wide = text.intermediate_size * text.num_experts_per_token
-    return precision.matmul * wide + precision.stream * text.hidden_size
+    cast = precision.adapters if frozen and precision.adapters != precision.matmul else 0
+    return (precision.matmul + cast) * wide + precision.stream * text.hidden_size
+
+
+def largest_matrix(text: TextShape) -> int:
+    """Count the weights of a layer's largest parameter: the MLP's, or gate and up of all experts."""
+    matrix = text.hidden_size * text.intermediate_size
+    return 2 * text.num_experts * matrix if text.num_experts else matrix
 
 
 def mask_bytes(rows: Rows, width: int) -> float:

@@ -124,7 +124,10 @@ def _notes(setup: Setup, step: StepCost) -> str:
     else:
         lines.append("The engine reads the policy's own weights: 0 bytes to take over.")
     if setup.teacher_sync_steps:
-        moved = setup.num_teacher_params * setup.teacher_bytes / 1e9
+        copied = setup.num_teacher_params * setup.teacher_bytes
+        if setup.num_adapter_sets:
+            copied = setup.num_trainable * setup.precision.adapters
+        moved = copied / 1e9
         lines.append(
             f"The teacher takes {moved:.1f} GB every {setup.teacher_sync_steps} steps, within each GPU; steps without "
             "a teacher (lambda 0) save its seconds."

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from rlsd_lightning.config import instantiate
 from rlsd_lightning.interfaces import ever_asks_teacher, needs_of
+from rlsd_lightning.models.adapters import Lora
 from rlsd_lightning.planning.architecture import Architecture, read_architecture
 from rlsd_lightning.planning.hardware import GIB, Gpu, gpu_named
 from rlsd_lightning.planning.workload import Workload
@@ -83,6 +84,11 @@ class Precision:
     """Autocast: bfloat16 casts of float32 weights, made once in a forward pass."""
 
     @property
+    def adapters(self) -> int:
+        """Of a weight of LoRA's: float32 but where everything is cast."""
+        return self.weights if self.master else self.gradients
+
+    @property
     def stream(self) -> int:
         """Of hidden states between layers: sums of embeddings (as weights) and what matmuls return."""
         return max(self.weights, self.matmul)
@@ -127,13 +133,17 @@ class Setup:
 
     architecture: Architecture
     num_trainable: int
-    """Weights with gradients."""
+    """Weights with gradients: LoRA's adapters, where there are such."""
+    num_adapter_sets: int
+    """0 = no LoRA; 1 = the policy's; 2 = a teacher that follows has its own."""
     teacher_architecture: Architecture
     """The policy's own, but of an external teacher."""
     num_teacher_params: int
     """Of the teacher's own copy; 0 where it has none."""
     external_teacher_dtype: str | None
     """None where the teacher is a copy of the policy, in its precision."""
+    teacher_follows: bool
+    """The teacher's weights change in the run: synced, ema."""
     asks_teacher: bool
     teacher_sync_steps: int
     """Optimizer steps between two refreshes of the copy; 0 = never."""
@@ -142,11 +152,14 @@ class Setup:
     contrast: bool
     """The teacher reads a second reference."""
     has_anchor: bool
+    anchor_copies: bool
+    """Beside LoRA the anchor is the base without adapters."""
     engine_copies: bool
     """The engine keeps weights of its own."""
     max_batch_prompts: int
     gradient_checkpointing: bool
     freeze_vision: bool
+    """No weight of the vision tower has a gradient."""
     trainer_precision: str
     dtype: str
     """model.dtype"""
@@ -159,7 +172,12 @@ class Setup:
     @property
     def precision(self) -> Precision:
         """Bytes of numbers."""
-        return read_precision(self.trainer_precision, self.dtype, self.parallel.kind)
+        return read_precision(
+            self.trainer_precision,
+            self.dtype,
+            self.parallel.kind,
+            has_adapters=self.num_adapter_sets > 0,
+        )
 
     @property
     def teacher_bytes(self) -> int:
@@ -182,21 +200,27 @@ def read_setup(cfg: DictConfig) -> Setup:
     needs, asks = needs_of(credit), ever_asks_teacher(credit)
     teacher = _teacher(cfg, architecture, asks)
     parallel = read_parallel(cfg.trainer, assumptions.gpus_per_node)
+    lora = Lora(**cfg.model.lora) if cfg.model.lora else None
+    has_copy = teacher.kind is not LiveTeacher and (lora is None or teacher.kind is ExternalTeacher)
+    adapter_sets = 0 if lora is None else 1 + int(teacher.kind.follows_policy)
     return Setup(
         architecture=architecture,
-        num_trainable=num_trainable(architecture, cfg.model.freeze_vision),
+        num_trainable=num_trainable(architecture, cfg.model.freeze_vision, lora),
+        num_adapter_sets=adapter_sets,
         teacher_architecture=teacher.architecture,
-        num_teacher_params=0 if teacher.kind is LiveTeacher else teacher.architecture.num_params,
+        num_teacher_params=teacher.architecture.num_params if has_copy else 0,
         external_teacher_dtype=teacher.dtype,
+        teacher_follows=teacher.kind.follows_policy,
         asks_teacher=asks,
         teacher_sync_steps=teacher.sync_steps,
         divergence=needs.divergence is not None,
         contrast=needs.contrast,
         has_anchor=loss.needs_anchor and teacher.kind is not FrozenTeacher,
+        anchor_copies=lora is None,
         engine_copies=not cfg.engine.shares_policy_weights,
         max_batch_prompts=cfg.engine.max_batch_prompts,
         gradient_checkpointing=cfg.model.gradient_checkpointing,
-        freeze_vision=cfg.model.freeze_vision,
+        freeze_vision=cfg.model.freeze_vision or lora is not None,
         trainer_precision=str(cfg.trainer.precision),
         dtype=cfg.model.dtype,
         parallel=parallel,
@@ -206,8 +230,10 @@ def read_setup(cfg: DictConfig) -> Setup:
     )
 
 
-def num_trainable(architecture: Architecture, freeze_vision: bool) -> int:
+def num_trainable(architecture: Architecture, freeze_vision: bool, lora: Lora | None = None) -> int:
     """Count the weights that have gradients."""
+    if lora is not None:
+        return architecture.text.adapter_weights(lora.rank, lora.target_modules)
     return architecture.num_params - (architecture.num_vision_params if freeze_vision else 0)
 
 
@@ -228,7 +254,9 @@ def _teacher(cfg: DictConfig, policy: Architecture, asked: bool) -> _Teacher:
     return _Teacher(kind, policy, None, int(cfg.teacher.get("every_n_steps", 0)))
 
 
-def read_precision(precision: str, dtype: str, kind: Kind) -> Precision:
+def read_precision(
+    precision: str, dtype: str, kind: Kind, *, has_adapters: bool = False
+) -> Precision:
     """Return the bytes of numbers under a precision of Lightning's Trainer.
 
     In mixed precision DeepSpeed casts the model and keeps float32 master weights in its optimizer; FSDP2 keeps its parts as
@@ -238,6 +266,7 @@ def read_precision(precision: str, dtype: str, kind: Kind) -> Precision:
         precision: trainer.precision.
         dtype: model.dtype.
         kind: of the strategy.
+        has_adapters: only LoRA's adapters are trained, which are float32 beside weights of any type.
 
     Raises:
         ValueError: a precision that is not known here.
@@ -249,10 +278,11 @@ def read_precision(precision: str, dtype: str, kind: Kind) -> Precision:
         2
     """
     stored = BYTES[dtype]
+    trained = BYTES["float32"] if has_adapters else stored
     if precision in ("32-true", "32"):
-        return _plain(stored)
+        return _plain(stored, trained)
     if precision in ("bf16-true", "16-true"):
-        return _plain(2)
+        return _plain(2, trained=2)
     if precision not in ("bf16-mixed", "16-mixed"):
         raise ValueError(
             f"trainer.precision is {precision!r}, whose memory plan does not know. Needed: 32-true, bf16-mixed, "
@@ -263,25 +293,17 @@ def read_precision(precision: str, dtype: str, kind: Kind) -> Precision:
             stored=2, weights=2, matmul=2, gradients=4, moments=8, master=4, keeps_casts=False
         )
     if kind == "fsdp2":
-        return dataclasses.replace(_plain(stored), weights=2, matmul=2)
-    return Precision(
-        stored=stored,
-        weights=stored,
-        matmul=2,
-        gradients=stored,
-        moments=2 * stored,
-        master=0,
-        keeps_casts=stored > 2,
-    )
+        return dataclasses.replace(_plain(stored, trained), weights=2, matmul=2)
+    return dataclasses.replace(_plain(stored, trained), matmul=2, keeps_casts=stored > 2)
 
 
-def _plain(size: int) -> Precision:
+def _plain(size: int, trained: int) -> Precision:
     return Precision(
         stored=size,
         weights=size,
         matmul=size,
-        gradients=size,
-        moments=2 * size,
+        gradients=trained,
+        moments=2 * trained,
         master=0,
         keeps_casts=False,
     )

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from rlsd_lightning.models.adapters import LANGUAGE_LAYERS, Lora, add_adapters
 from rlsd_lightning.planning.architecture import read_architecture
 from rlsd_lightning.planning.flops import (
     cache_traffic_per_token,
@@ -57,6 +58,20 @@ def test_the_update_of_a_model_whose_vision_tower_is_frozen():
     found = counted(policy, tiny.micro_batch(policy, work, with_images=True))
     unknown = 2 * head_flops(setup.architecture.text, work.student().num_predicted)
     assert plan_step(setup).phases["update"].flops == found + unknown
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_an_update_of_adapters(checkpointing):
+    """Frozen weights and the head have no gradient of their own to compute."""
+    policy = tiny.text_policy(torch.float32, checkpointing=checkpointing, attention="eager")
+    work = tiny.workload(3, 2, 100, 30)
+    text = tiny.setup_of(policy, "32-true", work).architecture.text
+    trained = text.adapter_weights(4, LANGUAGE_LAYERS)
+    setup = tiny.setup_of(policy, "32-true", work, num_adapter_sets=1, num_trainable=trained)
+    add_adapters(policy.model, Lora(rank=4, alpha=8))
+    found = counted(policy, tiny.micro_batch(policy, work))
+    unknown = head_flops(text, work.student().num_predicted)
+    assert plan_step(setup).phases["update"].flops == pytest.approx(found + unknown, rel=0.03)
 
 
 def test_a_forward_pass_of_text_to_the_last_product():

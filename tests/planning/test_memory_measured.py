@@ -8,11 +8,13 @@ import dataclasses
 import pytest
 
 from rlsd_lightning.engines.transformers_engine import TransformersEngine
+from rlsd_lightning.models.adapters import LANGUAGE_LAYERS, Lora, add_adapters
 from rlsd_lightning.planning.memory import plan_memory
 from rlsd_lightning.types import Sampling
 from tests.helpers.live_memory import LiveMemory
 from tests.planning.tiny import (
     PRECISIONS,
+    expert_policy,
     micro_batch,
     numerics,
     prompts_of,
@@ -116,3 +118,39 @@ def test_a_frozen_vision_tower_saves_nothing():
     )
     assert plan.resident["weights"] + plan.resident["gradients"] == resident
     assert_close(sum(plan.phases["update"].values()), memory.peak - resident)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("name", ["float32", "autocast"])
+def test_adapters_beside_a_frozen_model(name, checkpointing):
+    """Weights, and gradients of the adapters alone; activations nearly as if all were trained."""
+    precision, dtype, context = numerics(name)
+    policy = text_policy(dtype, checkpointing=checkpointing)
+    full = setup_of(policy, precision, workload(3, 4, 120, 60))
+    add_adapters(policy.model, Lora(rank=4, alpha=8))
+    trained = [weight for weight in policy.parameters() if weight.requires_grad]
+    setup = dataclasses.replace(
+        full,
+        num_adapter_sets=1,
+        num_trainable=full.architecture.text.adapter_weights(4, LANGUAGE_LAYERS),
+    )
+    assert setup.num_trainable == sum(weight.numel() for weight in trained)
+    loss = micro_batch(policy, setup.workload, context)
+    loss().backward()
+    with LiveMemory([*policy.parameters(), *(weight.grad for weight in trained)]) as memory:
+        resident = memory.current
+        loss().backward()
+    plan = plan_memory(setup)
+    assert plan.resident["weights"] + plan.resident["gradients"] == resident
+    assert_close(sum(plan.phases["update"].values()), memory.peak - resident)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_mixture_of_experts(checkpointing):
+    precision, dtype, context = numerics("float32")
+    policy = expert_policy(dtype, checkpointing=checkpointing)
+    work = workload(3, 4, 120, 60)
+    resident, peak = measured_update(policy, micro_batch(policy, work, context))
+    plan = plan_memory(setup_of(policy, precision, work))
+    assert plan.resident["weights"] + plan.resident["gradients"] == resident
+    assert_close(sum(plan.phases["update"].values()), peak - resident)

@@ -99,6 +99,21 @@ def test_an_external_teacher_has_sizes_of_its_own():
     assert found.teacher_bytes == 2
 
 
+def test_adapters_take_the_place_of_trained_weights_and_copies():
+    """Rank 32 beside 36 layers: 32 x 36 x (2 x (H + A) + 2 x (H + A') + 3 x (H + I))."""
+    found = setup("model.lora={rank: 32, alpha: 64}", "loss.kl_weight=0.1")
+    assert found.num_trainable == 32 * 36 * (2 * 8192 + 2 * 5120 + 3 * 16384)
+    assert (found.num_adapter_sets, found.num_teacher_params, found.anchor_copies) == (2, 0, False)
+    assert found.freeze_vision
+
+
+def test_layers_of_unknown_size_are_told():
+    with pytest.raises(
+        ValueError, match=r"target_modules names proj, whose size plan does not know"
+    ):
+        setup("model.lora={rank: 8, alpha: 8, target_modules: [q_proj, proj]}")
+
+
 def test_a_kl_penalty_keeps_an_anchor():
     assert setup("loss.kl_weight=0.1").has_anchor
     assert not setup("loss.kl_weight=0.1", "credit=rlsd", "teacher=frozen").has_anchor

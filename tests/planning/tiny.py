@@ -6,6 +6,8 @@ import torch
 from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
 )
@@ -54,6 +56,12 @@ def text_policy(dtype, *, checkpointing, attention="sdpa"):
     config = Qwen3Config(**TEXT, max_position_embeddings=4096, attn_implementation=attention)
     model = Qwen3ForCausalLM(config)
     return as_policy(model, dtype, checkpointing)
+
+
+def expert_policy(dtype, *, checkpointing):
+    experts = {"num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 96}
+    config = Qwen3MoeConfig(**TEXT, **experts, mlp_only_layers=[], max_position_embeddings=4096)
+    return as_policy(Qwen3MoeForCausalLM(config), dtype, checkpointing)
 
 
 def vision_policy(dtype, *, checkpointing, attention="sdpa"):
@@ -107,7 +115,10 @@ def setup_of(policy, precision, work, **changes):
         "architecture": architecture,
         "num_trainable": architecture.num_params,
         "teacher_architecture": architecture,
+        "num_adapter_sets": 0,
+        "anchor_copies": True,
         "num_teacher_params": 0,
+        "teacher_follows": False,
         "external_teacher_dtype": None,
         "asks_teacher": work.teacher_prompt_tokens > 0,
         "teacher_sync_steps": 0,
