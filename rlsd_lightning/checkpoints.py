@@ -17,7 +17,14 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
 from rlsd_lightning.models import Policy
-from rlsd_lightning.shards import INDEX, PARTIAL_SUFFIX, REPLACED_SUFFIX, Part, ShardReader, take_name
+from rlsd_lightning.shards import (
+    INDEX,
+    PARTIAL_SUFFIX,
+    REPLACED_SUFFIX,
+    Part,
+    ShardReader,
+    take_name,
+)
 
 TRAINED_WEIGHTS = "trained_weights"
 """Where a checkpoint notes the names of the weights that the optimizer holds, in the optimizer's order."""
@@ -140,6 +147,16 @@ def saved_buffers(module: nn.Module) -> dict[str, Tensor]:
         for name, value in module.state_dict(keep_vars=True).items()
         if not isinstance(value, nn.Parameter) and not name.startswith("metrics.")
     }
+
+
+def checkpoint_bytes(module: nn.Module) -> int:
+    """Estimate what a checkpoint of this module takes on disk: its weights, and AdamW's two moments of what is trained.
+
+    Args:
+        module: before a strategy has cut its weights up.
+    """
+    saved = [weight for _, weight in saved_parameters(module)]
+    return sum(w.nbytes * (3 if w.requires_grad else 1) for w in saved)
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):

@@ -106,6 +106,71 @@ def workers_outlast_verifiers(tree: Tree) -> Iterator[str]:
             )
 
 
+_TRAINERS_OWN = {
+    "gradient_clipping": "trainer.gradient_clip_val",
+    "gradient_accumulation_steps": "trainer.accumulate_grad_batches",
+    "train_batch_size": "rollout.problems_per_step",
+    "train_micro_batch_size_per_gpu": "trainer.accumulate_grad_batches",
+    "optimizer": "optim",
+    "scheduler": "scheduler",
+    "fp16": "trainer.precision",
+    "bf16": "trainer.precision",
+}
+"""Settings of a DeepSpeed file that have their home elsewhere here."""
+
+
+def deepspeed_agrees_with_the_trainer(tree: Tree) -> Iterator[str]:
+    """Each setting has one home; DeepSpeed is installed; what it cannot do is not asked of it."""
+    if _strategy_class(tree) != "DeepSpeedZero":
+        return
+    if importlib.util.find_spec("deepspeed") is None:
+        yield (
+            "trainer.strategy is DeepSpeed's, but the package deepspeed is not installed. Install it "
+            "(pip install 'rlsd-lightning[deepspeed]'), or choose trainer=fsdp2."
+        )
+    config = _value(tree, "trainer.strategy.config") or {}
+    for key, home in _TRAINERS_OWN.items():
+        if key in config:
+            yield f"trainer.strategy.config.{key} is set, which is {home} here. Set that, and leave this out."
+    zero = config.get("zero_optimization") or {}
+    if "stage" in zero:
+        yield (
+            f"trainer.strategy.config.zero_optimization.stage is {zero['stage']}, which is trainer.strategy.stage here. "
+            "Set that, and leave this out."
+        )
+    if _value(tree, "trainer.gradient_clip_algorithm") == "value":
+        yield (
+            "trainer.gradient_clip_algorithm is value, but DeepSpeed clips by norm. Set it to norm, or choose trainer=ddp."
+        )
+    if _class_name(_value(tree, "teacher._target_")) == "EmaTeacher" and _value(
+        tree, "trainer.precision"
+    ) not in ("32-true", 32, "32"):
+        yield (
+            "teacher=ema moves its weights by small shares, which are lost in the bfloat16 weights that DeepSpeed makes of "
+            f"trainer.precision={_value(tree, 'trainer.precision')}. Choose teacher=synced, trainer=fsdp2 or trainer=ddp."
+        )
+
+
+def sharded_weights_have_one_type(tree: Tree) -> Iterator[str]:
+    """FSDP2 joins the weights of a layer into one tensor, and adapters are float32."""
+    is_fsdp, dtype = _strategy_class(tree) == "Fsdp2", _value(tree, "model.dtype")
+    if is_fsdp and _value(tree, "model.lora") is not None and dtype != "float32":
+        yield (
+            f"model.dtype is {dtype} and model.lora is set: trainer=fsdp2 needs weights and adapters of one type. Set "
+            "model.dtype=float32, or choose trainer=deepspeed_zero3."
+        )
+
+
+def _strategy_class(tree: Tree) -> str:
+    """Return the name of the strategy's class; nothing for one that is chosen by a word."""
+    strategy = _value(tree, "trainer.strategy")
+    return _class_name(strategy.get("_target_")) if isinstance(strategy, dict) else ""
+
+
+def _class_name(target: Any) -> str:
+    return str(target).rpartition(".")[2]
+
+
 def responses_are_named(tree: Tree) -> Iterator[str]:
     """Scoring needs something to score."""
     if _value(tree, "responses") is None:
@@ -124,6 +189,8 @@ RULES: dict[str, tuple[Callable[[Tree], Iterator[str]], ...]] = {
         micro_batches_are_filled,
         loggers_are_installed,
         workers_outlast_verifiers,
+        deepspeed_agrees_with_the_trainer,
+        sharded_weights_have_one_type,
     ),
     "doctor": (
         enough_completions,
@@ -133,6 +200,8 @@ RULES: dict[str, tuple[Callable[[Tree], Iterator[str]], ...]] = {
         micro_batches_are_filled,
         loggers_are_installed,
         workers_outlast_verifiers,
+        deepspeed_agrees_with_the_trainer,
+        sharded_weights_have_one_type,
     ),
     "score": (responses_are_named,),
     "plan": (

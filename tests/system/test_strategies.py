@@ -136,7 +136,7 @@ def test_any_strategy_goes_on_from_any_other_on_another_number_of_ranks(
     for leg, num_processes in enumerate((2, 1, 2)):
         runs = {
             name: (*legs[leg], "exp_manager.version=version_0")
-            + ((stop_after(4 * leg + 4, f"{name}_{leg}.marker"),) if leg < 2 else ())
+            + ((stop_after(4 * leg + 2, f"{name}_{leg}.marker"),) if leg < 2 else ())
             for name, legs in JOURNEYS.items()
         }
         fit_several(num_processes, common, runs)
