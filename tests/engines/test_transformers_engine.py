@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rlsd_lightning.engines.transformers_engine import TransformersEngine, stop_token_ids
-from rlsd_lightning.interfaces import RolloutEngine
+from rlsd_lightning.interfaces import RolloutEngine, StreamsCompletions
 from rlsd_lightning.packing import image_batch, pack_rows
 from rlsd_lightning.types import Sampling
 from rlsd_lightning.weights import named_weights
@@ -372,3 +372,28 @@ def test_it_is_a_rollout_engine(policy, bound):
     engine.sleep()
     engine.wake()
     assert isinstance(engine, RolloutEngine)
+    assert isinstance(engine, StreamsCompletions)
+
+
+def test_groups_are_handed_over_as_they_end_and_are_those_of_generate(
+    ending_policy, prompts, bound, make_prompt
+):
+    """In batches of five: whoever ends first comes first, and of the passes still to come none has been made."""
+    many = [make_prompt(f"{p.id}{i}", "?" * i) for i, p in enumerate(prompts * 2, start=1)]
+    engine, sampling = bound(ending_policy), Sampling(max_completion_tokens=30, seed=1)
+    engine.max_batch_prompts = 5
+    wanted = engine.generate(many, sampling, 2)
+    passes, arrived = rows_of_passes(ending_policy), {}
+    for place, group in engine.generate_each(many, sampling, 2):
+        arrived[place] = group, len(passes)
+        assert torch.is_grad_enabled()  # whoever asks goes on as before
+    assert sorted(arrived) == list(range(len(many)))
+    for place, (group, _) in arrived.items():
+        assert group == wanted[place]
+    first_batch = [place for place in arrived if place < 5]
+    lengths = [max(len(c.token_ids) for c in wanted[place]) for place in first_batch]
+    assert lengths == sorted(lengths)
+    assert list(arrived)[: len(first_batch)] == first_batch
+    assert [
+        arrived[place][1] for place in first_batch
+    ] == lengths  # one pass per token, prompts' included
