@@ -176,7 +176,7 @@ def test_what_is_no_answer_of_the_harness_ends_the_program():
 @pytest.mark.parametrize("user_namespaces", [True, False])
 def test_when_the_judge_is_killed_nothing_stays(folder, user_namespaces):
     script = f"""
-import sys, types
+import os, sys, time, types
 sys.path.insert(0, {str(ROOT)!r})
 package = types.ModuleType("rlsd_lightning")
 package.__path__ = [{str(ROOT / "rlsd_lightning")!r}]
@@ -194,14 +194,20 @@ with Box(600) as box:
     program = box.start(["program"], limits, message={{"source": source, "paths": []}})
     while not program.stdout:
         box._step()
-    print("running", flush=True)
+    loader = os.fork()  # as data loaders do: it holds the judge's ends of all pipes open
+    if loader == 0:
+        time.sleep(600)
+    print(loader, flush=True)
     box.wait(program)
 """
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as judge:
-        assert judge.stdout.readline() == b"running\n"
+        loader = int(judge.stdout.readline())
         inside = boxed_processes(folder)
         assert len(inside) == 3 if user_namespaces else 2
         assert len(list(folder.iterdir())) == 1
         judge.kill()
-    eventually(lambda: left_behind(folder) == [])
-    eventually(lambda: not any(state(pid) not in ("", "Z") for pid in inside))
+        try:
+            eventually(lambda: left_behind(folder) == [])
+            eventually(lambda: all(state(pid) in ("", "Z") for pid in inside))
+        finally:
+            os.kill(loader, signal.SIGKILL)
