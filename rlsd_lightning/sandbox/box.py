@@ -361,6 +361,8 @@ class Box:
         if b"\n" in data:
             *lines, program.received = program.received.split(b"\n")
         for line in lines:
+            if program.killed:
+                return
             message = _read_message(line)
             if not program.is_set_up:
                 self._check_set_up(program, message)
