@@ -81,8 +81,22 @@ class Line:
                 raise ConnectionError("the line was closed, or nothing came in time")
         return messages[0]
 
+    def hang_up(self, timeout_s: float = 1.0) -> None:
+        """Close after what was sent has arrived.
+
+        Closed with beats unread, a connection is reset, and what the other end has not read yet is thrown away with it:
+        it would take a rank that has left for one that is gone.
+        """
+        deadline = time.monotonic() + timeout_s
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(timeout_s)
+            while time.monotonic() < deadline and self.connection.recv(65536):
+                pass
+        self.close()
+
     def close(self) -> None:
-        """Hang up."""
+        """Close at once."""
         self.connection.close()
 
 
@@ -185,7 +199,8 @@ class PeerWatch:
         self._on_loss = on_loss
         self._loss: Loss | None = None
         self._lost = threading.Event()
-        self._left = False
+        self._left = False  # losses count no more
+        self._said_goodbye = threading.Event()  # only then may the lines be closed
         self._thread = threading.Thread(target=self._run, name="rank-watch", daemon=True)
 
     def start(self) -> None:
@@ -199,6 +214,7 @@ class PeerWatch:
         self._left = True
         for line in list(self._lines):
             line.send(left=True)
+        self._said_goodbye.set()
 
     def fail(self, reason: str) -> None:
         """Tell the others that this rank stops because of an error, and stop watching.
@@ -210,6 +226,7 @@ class PeerWatch:
         loss = Loss(rank=self._rank, host=socket.gethostname(), reason=reason, is_failure=True)
         for line in list(self._lines):
             line.send(lost=asdict(loss))
+        self._said_goodbye.set()
 
     def wait_for_loss(self, timeout_s: float) -> Loss | None:
         """Return the first loss, once there is one; None if there is none in time."""
@@ -223,7 +240,7 @@ class PeerWatch:
                 selector.register(line.connection, selectors.EVENT_READ, line)
             looked = time.monotonic()
             next_beat = looked
-            while not self._left and self._loss is None:
+            while not self._said_goodbye.is_set() and self._loss is None:
                 for key, _ in selector.select(timeout=min(_POLL_S, self._beat_every_s)):
                     if not self._hear(key.data):
                         selector.unregister(key.data.connection)
@@ -239,7 +256,7 @@ class PeerWatch:
         if self._loss is not None:
             self._on_loss(self._loss)
         for line in self._lines:
-            line.close()
+            line.hang_up()
 
     def _hear(self, line: Line) -> bool:
         """Read a line; False once it is of no further use."""

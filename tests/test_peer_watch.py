@@ -142,3 +142,19 @@ def test_a_job_that_was_suspended_goes_on_without_alarm():
     os.kill(child, signal.SIGCONT)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_rank_that_leaves_is_not_gone_however_slowly_it_says_goodbye():
+    """Its thread must not hang up between the two halves of leaving: deciding to, and telling the others."""
+    ranks = Ranks(2, missing_after_s=5.0)
+    tell = ranks.lines[1][0].send
+
+    def slow_goodbye(**message):
+        if "left" in message:
+            time.sleep(1.2)  # longer than a watch sleeps
+        tell(**message)
+
+    ranks.lines[1][0].send = slow_goodbye
+    ranks.watches[1].leave()
+    assert ranks.watches[0].wait_for_loss(1.0) is None
+    assert ranks.told == {0: [], 1: []}
