@@ -8,6 +8,7 @@ reads the images by itself.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,10 @@ class PhaseClock(Callback):
             self._num_tokens = 0
 
 
-def compose_run(workload: Workload, folder: Path, method: str) -> DictConfig:
-    """Compose the configuration of a `fit` on the workload."""
+def compose_run(
+    workload: Workload, folder: Path, method: str, more: Sequence[str] = ()
+) -> DictConfig:
+    """Compose the configuration of a `fit` on the workload, with further overrides."""
     overrides = [
         "experiment=none",
         *METHODS[method],
@@ -110,6 +113,7 @@ def compose_run(workload: Workload, folder: Path, method: str) -> DictConfig:
         "callbacks.lambda_decay.peak=0.5",
         f"callbacks.lambda_decay.hold_steps={workload.num_steps}",
         f"paths.runs={folder / 'runs'}",
+        *more,
     ]
     with initialize_config_module("rlsd_lightning.conf", version_base="1.3"):
         cfg = compose("config", overrides)
