@@ -66,6 +66,8 @@ class Program:
     limits: Limits
     channel: socket.socket
     nonce: str
+    becomes_another: bool
+    """It is set up when it has become another program, which closes its channel; else, when it says so."""
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
     messages: deque[dict[str, Any]] = field(default_factory=deque)
@@ -186,6 +188,7 @@ class Box:
                 limits=limits,
                 channel=channel,
                 nonce=nonce,
+                becomes_another=bool(executable),
             )
             self._listen_to(program, readers)
             self._order(order, [*descriptors, its_channel.fileno()])
@@ -341,6 +344,7 @@ class Box:
         except ConnectionResetError:
             data = b""
         if not data:
+            program.is_set_up |= name == "channel" and program.becomes_another
             self._forget(descriptor)
         elif name == "channel":
             self._hear(program, data)
@@ -376,8 +380,8 @@ class Box:
     def _check_set_up(self, program: Program, message: dict[str, Any]) -> None:
         if message.get("setup") != "done":
             raise SandboxError(
-                f"sandbox: a layer cannot be had on this machine ({message.get('setup')}), but programs that nobody "
-                f"trusts need every one. Use a machine or container that allows it; see docs/sandbox.md."
+                f"sandbox: a program could not be shut in or started ({message.get('setup')}), but programs that nobody "
+                f"trusts need every layer. Use a machine or container that allows it; see docs/sandbox.md."
             )
         program.is_set_up = True
 

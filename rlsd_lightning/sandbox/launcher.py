@@ -194,17 +194,16 @@ def _become(order: dict[str, Any], descriptors: list[int], folder: str, launcher
             run = getattr(importlib.import_module(f"rlsd_lightning.sandbox.{module}"), function)
         try:
             confine(folder, **order["confine"])
+            if command[0] not in _PYTHON:
+                for number in (signal.SIGPIPE, signal.SIGXFSZ):
+                    signal.signal(number, signal.SIG_DFL)
+                os.execve(command[0], command, dict(os.environ))  # which closes the channel
         except OSError as error:
             os.write(_CHANNEL, json.dumps({"setup": error.strerror}).encode() + b"\n")
             os._exit(1)
         os.write(_CHANNEL, b'{"setup": "done"}\n')
-        if command[0] in _PYTHON:
-            gc.enable()
-            run(channel, message)
-        else:
-            for number in (signal.SIGPIPE, signal.SIGXFSZ):
-                signal.signal(number, signal.SIG_DFL)
-            os.execve(command[0], command, dict(os.environ))
+        gc.enable()
+        run(channel, message)
     except BaseException as error:
         sys.__stderr__.write(f"{type(error).__name__}: {error}\n")
         sys.__stderr__.flush()

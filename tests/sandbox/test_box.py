@@ -165,6 +165,15 @@ def test_a_launcher_that_is_killed_is_an_error_and_not_a_verdict(folder):
     eventually(lambda: left_behind(folder) == [])
 
 
+def test_what_cannot_be_executed_is_an_error_and_not_a_verdict():
+    with Box(10) as box:
+        program = box.start(["/etc/passwd"], LIMITS, message={}, executable=["/etc/passwd"])
+        with pytest.raises(
+            SandboxError, match=r"could not be shut in or started \(Permission denied"
+        ):
+            box.wait(program)
+
+
 def test_what_is_no_answer_of_the_harness_ends_the_program():
     source = "import os\nfor i in range(3, 9):\n  try: os.write(i, b'{\"value\": 3}\\n')\n  except OSError: pass"
     with Box(10) as box:

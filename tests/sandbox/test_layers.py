@@ -76,7 +76,7 @@ def test_a_layer_that_fails_later_on_stops_the_run_and_is_no_verdict():
         except RuntimeError as error:
             print(error)
     """)
-    assert "sandbox: a layer cannot be had on this machine (landlock_create_ruleset:" in said
+    assert "sandbox: a program could not be shut in or started (landlock_create_ruleset:" in said
 
 
 def everybodys_python():
