@@ -123,26 +123,37 @@ def weight_state_bytes(
     states = num_trainable * (precision.moments + precision.master)
     kept = 0.0 if parallel.offload_optimizer else states / parallel.optimizer_shards
     weights = 0.0 if parallel.offload_parameters else num_total * precision.stored
-    gradients = num_trainable * precision.gradients
+    gradients = num_trainable * _gradient_bytes(precision, parallel)
     partitions_move = parallel.offload_optimizer and parallel.gradient_shards > 1
     return {
         "weights": weights / parallel.weight_shards,
         "gradients": 0.0 if partitions_move else gradients / parallel.gradient_shards,
         "optimizer": kept,
-        "buffers": _buffer_bytes(num_total, gradients, precision, parallel),
+        "buffers": _buffer_bytes(gradients, precision, parallel),
     }
 
 
-def _buffer_bytes(
-    num_total: int, gradients: float, precision: Precision, parallel: Parallel
-) -> float:
-    """DDP keeps every gradient once more, in buckets; DeepSpeed two buckets to reduce and one to gather."""
+def _gradient_bytes(precision: Precision, parallel: Parallel) -> int:
+    """Return the bytes of one gradient; ZeRO-1 sums them in float32 beside those that backward passes leave."""
+    beside = precision.weights if parallel.kind == "zero1" and precision.master else 0
+    return precision.gradients + beside
+
+
+def _buffer_bytes(gradients: float, precision: Precision, parallel: Parallel) -> float:
+    """DDP keeps every gradient once more, in buckets; DeepSpeed one bucket or two of a fixed size.
+
+    ZeRO-1 reduces the float32 sums, the others what backward passes leave; ZeRO-3 does not fill one bucket while it
+    sends another.
+    """
     if parallel.kind == "ddp":
         return gradients
-    if parallel.kind.startswith("zero"):
-        bucket = min(parallel.bucket_elements, num_total)
-        return float(3 * bucket * precision.weights)
-    return 0.0
+    bucket = float(parallel.bucket_elements)
+    buckets = {
+        "zero1": 2 * bucket * precision.gradients,
+        "zero2": 2 * bucket * precision.weights,
+        "zero3": bucket * precision.weights,
+    }
+    return buckets.get(parallel.kind, 0.0)
 
 
 # What a phase adds

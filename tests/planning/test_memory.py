@@ -19,9 +19,9 @@ STATES = {
     # kind: weights, gradients, optimizer, buffers of one rank, float32 weights under bf16-mixed
     "single": (4 * N, 4 * N, 8 * N, 0),
     "ddp": (4 * N, 4 * N, 8 * N, 4 * N),
-    "zero1": (2 * N, 4 * N, 12 * N / W, 3 * 2 * BUCKET),
-    "zero2": (2 * N, 4 * N / W, 12 * N / W, 3 * 2 * BUCKET),
-    "zero3": (2 * N / W, 4 * N / W, 12 * N / W, 3 * 2 * BUCKET),
+    "zero1": (2 * N, (4 + 2) * N, 12 * N / W, 2 * 4 * BUCKET),
+    "zero2": (2 * N, 4 * N / W, 12 * N / W, 2 * 2 * BUCKET),
+    "zero3": (2 * N / W, 4 * N / W, 12 * N / W, 2 * BUCKET),
     "fsdp2": (4 * N / W, 4 * N / W, 8 * N / W, 0),
 }
 
