@@ -1,10 +1,12 @@
 """Queries are judged by their rows; none of them hangs, bloats, writes, or outlives the process that asked."""
 
+import contextlib
 import importlib.util
 import json
 import os
 import pickle
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,6 +18,7 @@ import pytest
 from rlsd_lightning.types import Problem
 from rlsd_lightning.verification import check_gold
 from rlsd_lightning.verifier_pool import VerifierPool
+from rlsd_lightning.verifiers import sql_sqlite
 from rlsd_lightning.verifiers.sql import Sql
 
 CASES = Path(__file__).parents[1] / "data" / "verifier-cases"
@@ -389,9 +392,15 @@ def test_processes_start_late_end_with_close_and_start_again():
 
 def test_a_process_that_is_killed_costs_no_verdict(sql):
     assert sql.verify(problem(), answer("SELECT a FROM t")).correct
-    for pid in workers():
+    before = workers()
+    for pid in before:
+        os.kill(
+            pid, signal.SIGINT
+        )  # as a terminal sends it to all, which is for the trainer to act on
+    assert sql.verify(problem(), answer("SELECT a FROM t")).correct
+    assert workers() == before
+    for pid in before:
         os.kill(pid, signal.SIGKILL)
-        os.kill(pid, signal.SIGINT)
     assert sql.verify(problem(), answer("SELECT a FROM t")).correct
 
     def kill_while_it_works():
@@ -411,6 +420,33 @@ def test_what_was_interrupted_does_not_answer_the_next_query(sql):
         sql.verify(problem(time_limit_s=0.1), answer("SELECT printf('%.*c', 2000000000, 'x')"))
         wanted = f"SELECT {number}"
         assert sql.verify(problem(wanted), answer(wanted)).correct
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_each_lock_on_a_database_holds_by_itself(tmp_path, is_file):
+    file = tmp_path / "x.db"
+    with contextlib.closing(sqlite3.connect(file)) as made:
+        made.executescript(SCHEMA)
+    place = ("", str(file)) if is_file else (SCHEMA, "")
+    with contextlib.closing(sql_sqlite.connect(*place, memory_mb=4096)) as connection:
+        with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
+            connection.execute("DELETE FROM t")
+        connection.set_authorizer(None)
+        with pytest.raises(sqlite3.OperationalError, match="readonly database"):
+            connection.execute("DELETE FROM t")
+        connection.execute("PRAGMA query_only = off")
+        if is_file:
+            with pytest.raises(sqlite3.OperationalError, match="readonly database"):
+                connection.execute("DELETE FROM t")
+
+
+def test_the_clock_is_looked_at_while_a_query_runs():
+    endless = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM r) SELECT max(n) FROM r"
+    with (
+        contextlib.closing(sql_sqlite.connect(SCHEMA, "", memory_mb=4096)) as connection,
+        pytest.raises(TimeoutError, match=r"took longer than 0\.05 s"),
+    ):
+        list(sql_sqlite.select(connection, endless, 0.05))
 
 
 def test_any_thread_may_ask(sql):

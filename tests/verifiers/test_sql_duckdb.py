@@ -86,6 +86,10 @@ def test_a_file_is_only_read(tmp_path):
     assert not verifier.verify(bare, answer("DELETE FROM t")).correct
     verifier.close()
     assert file.read_bytes() == content
+    missing = Sql(dialect="duckdb", dsn=str(tmp_path / "missing.duckdb"))
+    with pytest.raises(ValueError, match=r"does not exist.*Mend verifier\.dsn"):
+        missing.check([bare])
+    missing.close()
     assert [path.name for path in tmp_path.iterdir()] == ["shop.duckdb"]
 
 
