@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from rlsd_lightning.sandbox.tester import told_apart
+from rlsd_lightning.sandbox.assertions import told_apart
 from rlsd_lightning.types import Problem
 from rlsd_lightning.verifiers.code_languages import Language, language_named
 
@@ -144,6 +144,6 @@ def _asserts(test_code: object, entry_point: object) -> tuple[str, int]:
         return f"{test_code}\ncheck({entry_point})\n", 1
     if not num_tests or not any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
         raise ValueError(
-            "test_code holds no assert that runs, but asserts (or a call of a function with asserts) are what is counted"
+            "test_code holds no assert that runs, but asserts (or a call of a function with asserts) are counted"
         )
     return test_code, num_tests

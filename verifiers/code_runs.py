@@ -149,7 +149,7 @@ class _Run:
         return outcome
 
     def _converse(self, tester: Program, program: Program) -> tuple[list[Any], bool]:
-        """Carry questions and answers between both; returns what the tests reported, and whether the program was lost."""
+        """Carry questions and answers between both; returns what tests reported, and whether the program was lost."""
         lost = False
         while (asked := self._box.receive(tester)) is not None:
             if "outcomes" in asked:

@@ -14,46 +14,21 @@ import select
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from rlsd_lightning.sandbox.launching import PATIENCE_S, LauncherProcess, SandboxError
 from rlsd_lightning.sandbox.limits import MB, Limits
 
-_START_S = 60.0
-"""How long the launcher may take to start; a fraction of a second as a rule."""
-_PACKAGE = Path(__file__).parents[1]
-_START = (
-    "import sys, types\n"
-    "package = types.ModuleType('rlsd_lightning')\n"
-    "package.__path__ = [sys.argv[1]]\n"
-    "sys.modules['rlsd_lightning'] = package\n"  # without its __init__, which loads torch
-    "from rlsd_lightning.sandbox.launcher import main\n"
-    "main(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])\n"
-)
-_ENVIRONMENT = {
-    "PATH": "/usr/bin:/bin",
-    "LANG": "C.UTF-8",
-    "PYTHONHASHSEED": "0",  # sets in the same order in every run
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
 _CHUNK = 2**16
 _MAX_MESSAGE_BYTES = 8 * MB
 _MAX_WAITING = 100
 """A program that sends a longer message, or more of them than anybody asked for, is ended."""
-
-
-class SandboxError(RuntimeError):
-    """The sandbox itself did not work; nothing is to be blamed on what was to run in it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,7 +75,6 @@ class Box:
 
     def __init__(self, total_s: float, *, unsafe: bool = False) -> None:
         self.deadline = time.monotonic() + total_s
-        self.layers: list[str] = []
         self._unsafe = unsafe
         self._programs: dict[int, Program] = {}
         self._sources: dict[int, tuple[Program, str]] = {}
@@ -109,12 +83,12 @@ class Box:
 
     def __enter__(self) -> Box:
         self.folder = tempfile.mkdtemp(prefix="rlsd-box-")
-        self._launcher: subprocess.Popen[bytes] | None = None
         try:
-            self._start_launcher()
+            self._launcher = LauncherProcess(self.folder)
         except BaseException:
-            self.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
             raise
+        self._poll.register(self._launcher.fileno(), select.POLLIN)
         return self
 
     def __exit__(
@@ -124,6 +98,11 @@ class Box:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def namespaces(self) -> list[str]:
+        """Which namespaces its programs are in."""
+        return self._launcher.namespaces
 
     @property
     def is_late(self) -> bool:
@@ -191,7 +170,7 @@ class Box:
                 becomes_another=bool(executable),
             )
             self._listen_to(program, readers)
-            self._order(order, [*descriptors, its_channel.fileno()])
+            self._launcher.order(order, [*descriptors, its_channel.fileno()])
         self.send(program, nonce=nonce, **message)
         return program
 
@@ -219,72 +198,18 @@ class Box:
     def end(self, program: Program) -> None:
         """End a program from which nothing more is wanted."""
         if not program.ended:
-            self._order({"kill": program.number})
+            self._launcher.order({"kill": program.number})
             self.wait(program)
 
     def close(self) -> None:
         """End everything and leave nothing behind."""
-        if self._launcher is not None:
-            self._control.close()
-            try:
-                self._launcher.wait(_START_S)
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._launcher.pid, signal.SIGKILL)
-                self._launcher.wait()
-            assert self._launcher.stderr is not None
-            self._launcher.stderr.close()
+        self._launcher.close()
         for descriptor in list(self._sources):
             self._forget(descriptor)
         for program in self._programs.values():
             program.channel.close()
-        shutil.rmtree(
-            self.folder, ignore_errors=True
-        )  # the launcher has done so, unless it was killed
-
-    def _start_launcher(self) -> None:
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = [str(_PACKAGE), str(theirs.fileno()), str(os.getpid()), self.folder]
-        with theirs:
-            self._launcher = subprocess.Popen(
-                [sys.executable, "-P", "-s", "-S", "-X", "utf8", "-c", _START, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=[theirs.fileno()],
-                env=_ENVIRONMENT | {"HOME": self.folder, "TMPDIR": self.folder},
-                start_new_session=True,
-            )
-        self._control.settimeout(_START_S)
-        self.layers = self._news()["ready"]
-        self._poll.register(self._control.fileno(), select.POLLIN)
-
-    def _order(self, order: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
-        try:
-            socket.send_fds(self._control, [json.dumps(order).encode()], list(descriptors))
-        except OSError:
-            raise self._launcher_lost() from None
-
-    def _news(self) -> dict[str, Any]:
-        try:
-            news = self._control.recv(_CHUNK)
-        except OSError:
-            news = b""
-        if not news:
-            raise self._launcher_lost()
-        return json.loads(news)
-
-    def _launcher_lost(self) -> SandboxError:
-        assert self._launcher is not None
-        assert self._launcher.stderr is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._launcher.pid, signal.SIGKILL)
-        code = self._launcher.wait()
-        said = self._launcher.stderr.read(4096).decode(errors="replace").strip()
-        return SandboxError(
-            f"sandbox: its launcher ended by itself (exit code {code}{': ' if said else ''}{said[-500:]}), but it must "
-            f"stay. Look for a lack of memory or of processes, and start the run again."
-        )
+        # The launcher has done so, unless it was killed.
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _listen_to(self, program: Program, readers: Sequence[int]) -> None:
         self._programs[program.number] = program
@@ -300,8 +225,8 @@ class Box:
         living = [program for program in self._programs.values() if not program.ended]
         pause = min(program.deadline for program in living) - time.monotonic()
         for descriptor, event in self._poll.poll(max(0.0, pause) * 1000 + 1):
-            if descriptor == self._control.fileno():
-                self._note(self._news())
+            if descriptor == self._launcher.fileno():
+                self._note(self._launcher.news())
             elif descriptor in self._sources:
                 program, name = self._sources[descriptor]
                 if name == "channel" and event & select.POLLOUT:
@@ -311,8 +236,8 @@ class Box:
         for program in living:
             if not program.ended and not program.killed and now >= program.deadline:
                 self._kill(program, "time")
-            elif not program.ended and now >= program.deadline + _START_S:
-                raise self._launcher_lost()
+            elif not program.ended and now >= program.deadline + PATIENCE_S:
+                raise self._launcher.lost()
 
     def _note(self, news: dict[str, Any]) -> None:
         """Take note of an exit; what a program wrote before it is read to the end."""
@@ -330,8 +255,8 @@ class Box:
         if not program.is_set_up:
             said = program.stderr.decode(errors="replace").strip()
             raise SandboxError(
-                f"sandbox: a program could not be started ({said[-300:] or f'exit code {program.code}'}). Look for a lack "
-                f"of memory or of processes."
+                f"sandbox: a program could not be started ({said[-300:] or f'exit code {program.code}'}), but it must run to "
+                f"be judged. Look for a lack of memory or of processes, and start the run again."
             )
 
     def _read(self, descriptor: int) -> bool:
@@ -380,8 +305,8 @@ class Box:
     def _check_set_up(self, program: Program, message: dict[str, Any]) -> None:
         if message.get("setup") != "done":
             raise SandboxError(
-                f"sandbox: a program could not be shut in or started ({message.get('setup')}), but programs that nobody "
-                f"trusts need every layer. Use a machine or container that allows it; see docs/sandbox.md."
+                f"sandbox: a program could not be shut in or started ({message.get('setup')}), but programs that "
+                f"nobody trusts need every layer. Use a machine or container that allows it; see docs/sandbox.md."
             )
         program.is_set_up = True
 
@@ -400,7 +325,7 @@ class Box:
     def _kill(self, program: Program, reason: Literal["time", "output"]) -> None:
         if not program.killed and not program.ended:
             program.killed = reason
-            self._order({"kill": program.number})
+            self._launcher.order({"kill": program.number})
 
     def _forget(self, descriptor: int) -> None:
         """Listen to a descriptor no more, and close it if it is a pipe of ours."""

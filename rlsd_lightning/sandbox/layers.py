@@ -120,8 +120,8 @@ def require(*, unsafe: bool) -> Layers:
     if lacking and not unsafe:
         could = " and ".join(_MEANING[name] for name in lacking)
         raise ValueError(
-            f"sandbox: on this machine a program could {could}: the self-test {found.describe()}. Untrusted programs need "
-            f"Landlock (Linux 5.13 or later) and seccomp, in a container that allows both. Run on such a machine, or, "
+            f"sandbox: on this machine a program could {could}: the self-test {found.describe()}. Untrusted programs "
+            f"need Landlock (Linux 5.13 or later) and seccomp, in a container that allows both. Run on such a machine, or, "
             f"if nothing here is worth protecting, set sandbox.unsafe=true."
         )
     return found
@@ -155,14 +155,14 @@ def layers() -> Layers:
 def _probe(asked: dict[str, object]) -> Layers:
     limits = Limits(time_s=_PROBE_S, memory_mb=_PROBE_MB)
     with Box(2 * _PROBE_S, unsafe=True) as box:
-        namespaces = box.layers
+        namespaces = box.namespaces
         message = {"source": _PROBE, "paths": []}
         stdin = json.dumps(asked).encode()
         probe = box.wait(box.start(["program"], limits, message=message, stdin=stdin))
     if probe.code:
         raise RuntimeError(
-            f"sandbox: its self-test broke down ({probe.stderr.decode(errors='replace')[-300:]}), but it must end with a "
-            f"report. Look for a broken Python installation."
+            f"sandbox: its self-test broke down ({probe.stderr.decode(errors='replace')[-300:]}), but it must end "
+            f"with a report. Look for a broken Python installation."
         )
     report = json.loads(probe.stdout)
     mechanisms = ["seccomp"] if report["seccomp"] else []

@@ -17,6 +17,7 @@ import types
 from collections.abc import Callable, Iterator
 from io import BufferedReader
 
+from rlsd_lightning.sandbox.assertions import free_names, told_apart
 from rlsd_lightning.sandbox.programs import end
 from rlsd_lightning.sandbox.values import NotPlainError, decode, encode
 
@@ -55,54 +56,6 @@ def run_tests(channel: BufferedReader, message: dict[str, Any]) -> NoReturn:
             break
     program.send(outcomes=outcomes)
     end(0)
-
-
-def told_apart(tree: ast.Module) -> list[tuple[ast.stmt, bool]]:
-    r"""Return the statements of a file of tests, each with whether it is a test or makes ready for one.
-
-    Tests are the statements at the top level that are an assert or hold one; where none does (as the asserts stand in
-    a function), those that call something.
-
-    Example:
-        >>> [is_test for _, is_test in told_apart(ast.parse("x = 1\nassert f(x)\nfor y in z: assert f(y)"))]
-        [False, True, True]
-        >>> [is_test for _, is_test in told_apart(ast.parse("def check(f):\n  assert f(1)\ncheck(g)"))]
-        [False, True]
-    """
-    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    tests = [
-        not isinstance(statement, definitions)
-        and any(isinstance(node, ast.Assert) for node in ast.walk(statement))
-        for statement in tree.body
-    ]
-    if not any(tests):
-        tests = [
-            isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
-            for statement in tree.body
-        ]
-    return list(zip(tree.body, tests, strict=True))
-
-
-def free_names(tree: ast.Module) -> list[str]:
-    r"""Return the names that a source uses but does not define, sorted.
-
-    Example:
-        >>> free_names(ast.parse("import math\nassert area(2) == math.pi * len([4])"))
-        ['area']
-    """
-    used, defined = set(), set(dir(builtins)) | {"__name__", "__file__"}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            (used if isinstance(node.ctx, ast.Load) else defined).add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            defined.add(node.name)
-        elif isinstance(node, ast.alias):
-            defined.add((node.asname or node.name).split(".")[0])
-        elif isinstance(node, ast.arg):
-            defined.add(node.arg)
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            defined.add(node.name)
-    return sorted(used - defined)
 
 
 def _passes(statement: ast.stmt, names: dict[str, Any]) -> bool:
@@ -151,7 +104,7 @@ class _Program:
         return value
 
     def listen(self, request: dict[str, Any]) -> tuple[Any, list[Any]]:
-        """Send a request; serve what the program asks in between; return the value, and the arguments if they changed."""
+        """Send a request, serving what the program asks in between; returns the value, and arguments that changed."""
         self.send(**request)
         while True:
             line = self._channel.readline()

@@ -1,8 +1,8 @@
 """Plain values as JSON: all that passes between a program that nobody trusts and what judges it.
 
 JSON's own types stand for themselves; a value that JSON has no type for is {"t": its type, "v": its content}. What is
-none of these stays where it is: the other side gets a handle (rlsd_lightning.sandbox.calls), never the thing. So nothing
-that arrives can have an opinion of its own on what it equals.
+none of these stays where it is: the other side gets a handle, never the thing. So nothing that arrives can have an
+opinion of its own on what it equals.
 """
 
 from __future__ import annotations
