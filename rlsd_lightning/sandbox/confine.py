@@ -67,7 +67,8 @@ def confine(
 
 def _python() -> list[str]:
     """Return where this interpreter's standard library and its shared libraries lie."""
-    return [f"{sys.base_prefix}/lib", f"{sys.base_exec_prefix}/lib"]
+    roots = {sys.base_prefix, sys.base_exec_prefix}
+    return [f"{root}/{name}" for root in roots for name in {"lib", sys.platlibdir}]
 
 
 def _drop_capabilities() -> None:
