@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import rlsd_lightning
+from rlsd_lightning import torchrun
 from rlsd_lightning.command_line import fail, for_hydra, for_ranks, name_of_job
 from rlsd_lightning.config import ConfigError
 from rlsd_lightning.overrides import override_faults
@@ -82,6 +83,7 @@ def _job(cfg: DictConfig) -> dict[str, float]:
 
             return run(cfg, cfg.command)
         except Exception as error:
+            torchrun.tell_failure(error)
             if _wants_traceback():
                 raise
             _tell(error)

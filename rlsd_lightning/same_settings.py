@@ -67,7 +67,7 @@ def digest(settings: Mapping[str, Any]) -> str:
 
 
 def difference(hosts: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> str:
-    """Say in which setting the ranks differ first, by name, and in how many more.
+    """Say in which setting the ranks differ first, in the order of rank zero's, and in how many more.
 
     Args:
         hosts: of the ranks, by rank.
@@ -78,13 +78,13 @@ def difference(hosts: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> s
         Ranks were started with different settings: lr is 1 on rank 0 (one) and 2 on rank 1 (two). Needed: ...
     """
     first = settings[0]
-    names = sorted({name for own in settings for name in own})
+    names = dict.fromkeys(name for own in settings for name in own)
     differing = [
         name for name in names if any(own.get(name) != first.get(name) for own in settings)
     ]
     name = differing[0]
     rank = next(r for r, own in enumerate(settings) if own.get(name) != first.get(name))
-    more = f" ({len(differing) - 1} more settings differ)" if len(differing) > 1 else ""
+    more = f" (and {len(differing) - 1} more differ)" if len(differing) > 1 else ""
     return (
         f"Ranks were started with different settings: {name} is {first.get(name)!r} on rank 0 ({hosts[0]}) and "
         f"{settings[rank].get(name)!r} on rank {rank} ({hosts[rank]}){more}. Needed: the same on every rank. Start all "

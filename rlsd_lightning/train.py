@@ -14,7 +14,7 @@ import lightning
 import torch
 from omegaconf import DictConfig
 
-from rlsd_lightning import exp_manager, scoreboard
+from rlsd_lightning import exp_manager, scoreboard, torchrun
 from rlsd_lightning.audit import audit
 from rlsd_lightning.build import Parts, build_evaluation, build_evaluations, build_training
 from rlsd_lightning.checkpoints import load_policy_weights
@@ -186,7 +186,8 @@ COMMANDS: dict[str, Callable[[DictConfig], Metrics]] = {
 def _trainer(
     cfg: DictConfig, callbacks: Iterable[str], this: exp_manager.Run | None = None
 ) -> lightning.Trainer:
-    """Make the trainer with the named callbacks, and with loggers if this is a run."""
+    """Make the trainer with the named callbacks, and with loggers if this is a run, once every rank has come so far."""
+    torchrun.meet()
     made = [instantiate(cfg.callbacks[name]) for name in callbacks]
     if this is None:
         return instantiate(cfg.trainer, callbacks=made, logger=False, enable_checkpointing=False)

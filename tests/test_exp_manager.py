@@ -21,7 +21,7 @@ from rlsd_lightning.checkpoints import WholeFileCheckpointIO, newest_in
 from rlsd_lightning.exp_manager import mark_finished, setup_run
 from rlsd_lightning.shards import INDEX
 from rlsd_lightning.step_boundary import ends_step
-from tests.helpers.ranks import run_ranks
+from tests.helpers.ranks import run_under_torchrun
 
 CONF = Path(str(resources.files("rlsd_lightning.conf")))
 
@@ -276,32 +276,7 @@ def test_a_relaunched_rank_follows_its_parent_and_writes_nothing(cfg, monkeypatc
     assert (first.dir / "config.yaml").stat().st_mtime_ns == written
 
 
-@pytest.fixture
-def under_torchrun(monkeypatch):
-    """Return a function that calls another one on both ranks of torchrun, which find the store of its agent."""
-
-    def run(function):
-        store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-        environment = {
-            "TORCHELASTIC_RUN_ID": "none",
-            "TORCHELASTIC_USE_AGENT_STORE": "True",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(store.port),
-        }
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-
-        def as_rank(rank):
-            os.environ["RANK"] = os.environ["LOCAL_RANK"] = str(rank)
-            del os.environ["RLSD_RUN_DIR"]  # as in a fresh process
-            return function(rank)
-
-        return run_ranks(as_rank, 2)
-
-    return run
-
-
-def test_ranks_of_torchrun_follow_rank_zero(cfg, under_torchrun):
+def test_ranks_of_torchrun_follow_rank_zero(cfg):
     """Whatever the others see: here the run is finished by the time that rank 1 looks."""
 
     def work(rank):
@@ -315,7 +290,7 @@ def test_ranks_of_torchrun_follow_rank_zero(cfg, under_torchrun):
         mark_finished(run)
         return run
 
-    first, second, third = (under_torchrun(function) for function in (work, finish, work))
+    first, second, third = (run_under_torchrun(function) for function in (work, finish, work))
     for run, (version, step) in zip(
         (first, second, third),
         [("version_0", None), ("version_0", "step_00000010.ckpt"), ("version_1", None)],
@@ -326,7 +301,7 @@ def test_ranks_of_torchrun_follow_rank_zero(cfg, under_torchrun):
         assert (run[0].resume_from and run[0].resume_from.name) == step
 
 
-def test_what_stops_rank_zero_of_torchrun_stops_the_others(cfg, under_torchrun):
+def test_what_stops_rank_zero_of_torchrun_stops_the_others(cfg):
     """They would wait for its answer otherwise."""
     cfg.exp_manager.exp_dir = "/dev/null/runs"
 
@@ -335,7 +310,7 @@ def test_what_stops_rank_zero_of_torchrun_stops_the_others(cfg, under_torchrun):
             setup_run(again(cfg))
         return str(stopped.value)
 
-    own, passed_on = under_torchrun(work)
+    own, passed_on = run_under_torchrun(work)
     assert "/dev/null" in own
     assert passed_on == f"rank 0 stopped, so this rank does, too: {own}"
 

@@ -33,7 +33,7 @@ def test_every_rank_says_in_which_setting_they_differ_first():
     assert len(set(said)) == 1
     assert said[0].startswith(
         f"Ranks were started with different settings: optim.betas is [0.9, 0.99] on rank 0 ({host}) and [0.9, 0.95] "
-        f"on rank 2 ({host}) (1 more settings differ). Needed: the same on every rank. Start all"
+        f"on rank 2 ({host}) (and 1 more differ). Needed: the same on every rank. Start all"
     )
 
 

@@ -118,6 +118,19 @@ def test_ranks_that_all_fail_blame_nobody(tmp_path):
         assert "Rank " not in said
 
 
+def test_a_rank_that_is_about_to_tell_an_error_of_its_own_is_given_the_time(tmp_path):
+    """Other callbacks may take seconds, as for a report, before this one hears of the error."""
+
+    def fail_slowly(trainer, watch):
+        trainer.interrupted = True
+        time.sleep(3.5)
+        raise ValueError("own words")
+
+    (status, said), _ = ends(tmp_path, fail_slowly, fail)
+    assert status == 1
+    assert "Rank " not in said
+
+
 def test_ranks_that_all_end_say_nothing(tmp_path):
     assert ends(tmp_path, step, step) == [(0, ""), (0, "")]
 

@@ -1,6 +1,7 @@
 """Runs a function in several processes that form a group, as ranks of a run do."""
 
 import multiprocessing
+import os
 import tempfile
 import traceback
 from pathlib import Path
@@ -29,6 +30,26 @@ def run_ranks(function, world_size):
     failures = [result for result in results.values() if isinstance(result, Failure)]
     assert not failures, "\n".join(failures)
     return [results[rank] for rank in range(world_size)]
+
+
+def run_under_torchrun(function, world_size=2):
+    """Call function(rank) on ranks that find the store of torchrun's agent, each as in a fresh process."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+    def as_rank(rank):
+        os.environ.update(
+            TORCHELASTIC_RUN_ID="none",
+            TORCHELASTIC_USE_AGENT_STORE="True",
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(store.port),
+            WORLD_SIZE=str(world_size),
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+        )
+        os.environ.pop("RLSD_RUN_DIR", None)
+        return function(rank)
+
+    return run_ranks(as_rank, world_size)
 
 
 class Failure(str):

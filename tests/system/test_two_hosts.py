@@ -105,3 +105,31 @@ def test_a_lost_host_is_named_and_a_restart_resumes(workplace, tmp_path, lost, s
         assert [process.wait(timeout=180) for process in again] == [0, 0], logs[0].read_text()
     assert "goes on from step_00000002.ckpt" in logs[0].read_text()
     assert checkpoint(workplace, runs)["global_step"] == 6
+
+
+def test_lightnings_own_launcher_starts_two_hosts(workplace, tmp_path):
+    """One command per host; the version is named, as the hosts do not know each other before they choose a folder."""
+    logs = [tmp_path / f"host{n}.log" for n in range(2)]
+    words = (
+        *(w for w in SMALL if "max_steps" not in w),
+        *DDP,
+        "trainer.max_steps=2",
+        f"paths.runs=own_{tmp_path.name}",
+    )
+    with two_hosts() as hosts:
+        started = [
+            host.start(
+                [
+                    *("env", f"MASTER_ADDR={hosts[0].address}", "MASTER_PORT=29501"),
+                    *(f"NODE_RANK={number}", sys.executable, "-m", "rlsd_lightning", "fit"),
+                    *(*words, "exp_manager.version=first"),
+                ],
+                log,
+                workplace,
+            )
+            for number, (host, log) in enumerate(zip(hosts, logs, strict=True))
+        ]
+        assert [process.wait(timeout=180) for process in started] == [0, 0], logs[0].read_text()
+    run = workplace / f"own_{tmp_path.name}" / "quickstart" / "first"
+    assert (run / "finished").exists()
+    assert [path.name for path in run.parent.iterdir()] == ["first"]
