@@ -161,6 +161,16 @@ def sharded_weights_have_one_type(tree: Tree) -> Iterator[str]:
         )
 
 
+def four_bits_are_not_cut_up(tree: Tree) -> Iterator[str]:
+    """Weights of 4 bits carry scales of their own, which ZeRO and FSDP2 do not know."""
+    strategy = _strategy_class(tree)
+    if _value(tree, "model.load_in_4bit") and strategy in ("DeepSpeedZero", "Fsdp2"):
+        yield (
+            f"model.load_in_4bit is true, which {strategy} cannot share out among ranks. Choose trainer=ddp, or set "
+            "load_in_4bit to false."
+        )
+
+
 def _strategy_class(tree: Tree) -> str:
     """Return the name of the strategy's class; nothing for one that is chosen by a word."""
     strategy = _value(tree, "trainer.strategy")
@@ -191,6 +201,7 @@ RULES: dict[str, tuple[Callable[[Tree], Iterator[str]], ...]] = {
         workers_outlast_verifiers,
         deepspeed_agrees_with_the_trainer,
         sharded_weights_have_one_type,
+        four_bits_are_not_cut_up,
     ),
     "doctor": (
         enough_completions,
@@ -202,6 +213,7 @@ RULES: dict[str, tuple[Callable[[Tree], Iterator[str]], ...]] = {
         workers_outlast_verifiers,
         deepspeed_agrees_with_the_trainer,
         sharded_weights_have_one_type,
+        four_bits_are_not_cut_up,
     ),
     "score": (responses_are_named,),
     "plan": (

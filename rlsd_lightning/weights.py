@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlsd_lightning.models import Policy, adapters
+from rlsd_lightning.models import Policy, adapters, quantised
 
 BUCKET_BYTES = 1 << 30
 """How much is gathered at a time, unless one weight alone is larger."""
@@ -27,12 +27,15 @@ def named_weights(policy: Policy, bucket_bytes: int = BUCKET_BYTES) -> Iterator[
         bucket_bytes: the extra memory that this may take.
     """
     policy.placement.release(policy)
+    is_quantised = quantised.is_quantised(policy.model)
     for bucket in _buckets(policy, bucket_bytes):
         members = [weight for _, weight, layer in bucket for weight in (weight, *_factors(layer))]
         with policy.placement.gathered(members) as gathered:
             whole = iter(gathered)
-            for name, _, layer in bucket:
+            for name, parameter, layer in bucket:
                 weight = next(whole)
+                if is_quantised:
+                    weight = quantised.dequantised(weight, parameter)
                 if layer is not None:
                     scaling = layer.scaling[adapters.POLICY]
                     a, b = next(whole), next(whole)

@@ -43,6 +43,14 @@ from tests.test_configs import composed
             ["trainer=fsdp2", "model.dtype=bfloat16", "+model.lora={rank: 4, alpha: 8}"],
             "model.dtype is bfloat16 and model.lora is set",
         ),
+        (
+            [
+                "trainer=deepspeed_zero2",
+                "+model.load_in_4bit=true",
+                "+model.lora={rank: 4, alpha: 8}",
+            ],
+            "model.load_in_4bit is true, which DeepSpeedZero cannot share out",
+        ),
     ],
 )
 def test_contradictions_are_refused(overrides, fault):

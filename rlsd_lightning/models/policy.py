@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from rlsd_lightning.logprobs import token_logprobs, token_logprobs_and_entropy
-from rlsd_lightning.models import adapters
+from rlsd_lightning.models import adapters, quantised
 from rlsd_lightning.models.family import Family, ImageFeatures
 from rlsd_lightning.models.qwen3_vl import Qwen3VLFamily
 from rlsd_lightning.models.text import TextFamily
@@ -59,6 +59,8 @@ class Policy(nn.Module):
 
     def plain_copy(self) -> Policy:
         """Return a copy without gradients and without adapters, for an engine or an export to fill."""
+        if quantised.is_quantised(self.model):
+            return Policy(quantised.unquantised(self.model).requires_grad_(False), self.family)
         copied = copy.deepcopy(self).requires_grad_(False)
         adapters.remove_adapters(copied.model)
         return Policy(copied.model, copied.family)
@@ -261,6 +263,7 @@ def load_policy(
     gradient_checkpointing: bool = False,
     revision: str | None = None,
     lora: Mapping[str, Any] | None = None,
+    load_in_4bit: bool = False,
 ) -> Policy:
     """Load a policy from a Hugging Face folder or hub name.
 
@@ -272,6 +275,7 @@ def load_policy(
         gradient_checkpointing: recompute activations in the backward pass to save memory.
         revision: branch, tag or commit on the hub.
         lora: train adapters only, see adapters.Lora; None trains the model's own weights.
+        load_in_4bit: hold the frozen weights beside adapters in 4 bits, see quantised.py.
     """
     if attn_implementation not in ("sdpa", "eager"):
         raise ValueError(
@@ -286,6 +290,7 @@ def load_policy(
         revision=revision,
         dtype=getattr(torch, dtype),
         attn_implementation=attn_implementation,
+        **(quantised.settings(dtype, lora) if load_in_4bit else {}),
     )
     head = model.get_output_embeddings()
     changed = [name for name in CHANGED_LOGITS if getattr(config, name, None) is not None]
