@@ -203,18 +203,6 @@ RULES: dict[str, tuple[Callable[[Tree], Iterator[str]], ...]] = {
         sharded_weights_have_one_type,
         four_bits_are_not_cut_up,
     ),
-    "doctor": (
-        enough_completions,
-        run_has_an_end,
-        launcher_started_as_many,
-        problems_are_shared_out,
-        micro_batches_are_filled,
-        loggers_are_installed,
-        workers_outlast_verifiers,
-        deepspeed_agrees_with_the_trainer,
-        sharded_weights_have_one_type,
-        four_bits_are_not_cut_up,
-    ),
     "score": (responses_are_named,),
     "plan": (
         enough_completions,
@@ -224,6 +212,7 @@ RULES: dict[str, tuple[Callable[[Tree], Iterator[str]], ...]] = {
     ),
 }
 """Those of each command, in the order in which faults are told."""
+RULES["doctor"] = RULES["fit"]  # it looks at what `fit` would do
 
 
 def _total_limits(node: Any, path: str) -> Iterator[tuple[str, float]]:

@@ -19,6 +19,8 @@ todo = os.environ["TODO"].split()
 if "save" in todo:
     time.sleep(0.05)
     (run / "checkpoints" / "last.ckpt").touch()
+if "begin" in todo:
+    (run / "checkpoints" / "last.ckpt.partial").touch()
 if "finish" in todo:
     (run / "finished").touch()
 if "wait" in todo:
@@ -68,7 +70,7 @@ def test_a_fault_that_would_come_again_is_not(slurm, status):
 
 def test_a_run_that_gets_nowhere_is_not_requeued_for_ever(slurm):
     assert decide(slurm, "save 0")[0] == 0
-    status, said = decide(slurm, "0")  # the checkpoint is the earlier start's
+    status, said = decide(slurm, "begin 0")  # the whole checkpoint is the earlier start's
     assert status == 1
     assert "before anything was saved" in said
     assert slurm.requeues() == ["requeue 4711"]
