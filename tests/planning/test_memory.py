@@ -5,10 +5,12 @@ import dataclasses
 import pytest
 import torch
 
+from rlsd_lightning.planning.architecture import TextShape
 from rlsd_lightning.planning.memory import (
     cache_length,
     logit_bytes,
     plan_memory,
+    text_layer_bytes,
     weight_state_bytes,
 )
 from rlsd_lightning.planning.setup import Parallel, read_precision
@@ -87,6 +89,33 @@ def test_a_row_at_the_limits_counts_where_expected_ones_are_shorter(setup):
     assert plan_memory(dataclasses.replace(setup, workload=work)).total("update") > plan_memory(
         setup
     ).total("update")
+
+
+def test_a_long_reference_counts_where_the_teacher_reads_it(setup):
+    work = dataclasses.replace(setup.workload, longest_teacher_prompt_tokens=3000)
+    longer, before = plan_memory(dataclasses.replace(setup, workload=work)), plan_memory(setup)
+    assert longer.total("teacher") > before.total("teacher")
+    assert longer.phases["update"] == before.phases["update"]
+
+
+def test_a_layer_under_autocast_by_hand():
+    """H = A = 4, A' = 2, I = 8. Float32 hidden states, bfloat16 products, a cast for each of 5 readers of a norm."""
+    text = TextShape(
+        num_layers=1,
+        hidden_size=4,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=2,
+        intermediate_size=8,
+        vocab_size=10,
+    )
+    autocast = read_precision("bf16-mixed", "float32", "single")
+    norms, casts, qk_norms = 2 * 4 * (4 + 4), 5 * 4 * 2, (4 + 2) * (4 + 2)
+    attention, mlp = 2 * (2 * 4 + 2 * 2) + 4 * 2, 4 * 8 * 2
+    found = text_layer_bytes(text, autocast, masked=False)
+    assert found == norms + casts + qk_norms + attention + mlp
+    # with a mask keys and values are repeated: 2 x 4 in place of 2 x 2
+    assert text_layer_bytes(text, autocast, masked=True) == found + 2 * 2 * 2
 
 
 def test_the_cache_is_as_long_as_the_longest_completion_makes_it(setup):
