@@ -25,8 +25,8 @@ def find_query(response: str, which: str = "last") -> str | None:
         'SELECT 1'
         >>> find_query("So:\n```sql\nSELECT 2\n```\nDone.")
         'SELECT 2'
-        >>> find_query("<answer></answer> SELECT 3")
-        ''
+        >>> find_query("<answer>SELECT 3</answer>\n```sql\nSELECT 4\n```"), find_query("<answer></answer> SELECT 3")
+        ('SELECT 3', '')
     """
     answer = extract_answer(response, which, ["answer"])
     block = fenced_block(response if answer is None else answer, which)

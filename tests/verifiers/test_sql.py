@@ -440,6 +440,25 @@ def test_each_lock_on_a_database_holds_by_itself(tmp_path, is_file):
                 connection.execute("DELETE FROM t")
 
 
+def test_while_a_query_runs_its_process_can_open_and_write_nothing():
+    verifier, others = Sql(memory_mb=64), workers()
+    slow = answer("SELECT printf('%.*c', 2000000000, 'x')")
+    asking = threading.Thread(target=verifier.verify, args=(problem(time_limit_s=0.7), slow))
+    asking.start()
+    eventually(lambda: workers() - others)
+    [pid] = workers() - others
+    seen = set()
+    while asking.is_alive() and alive(pid):
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+            seen |= {(line[26:].split()[0], line[:26].strip()) for line in lines}
+        time.sleep(0.02)
+    asking.join()
+    verifier.close()
+    size = str((64 + 128) * 2**20)
+    assert {("0", "Max open files"), ("0", "Max file size"), (size, "Max address space")} <= seen
+
+
 def test_the_clock_is_looked_at_while_a_query_runs():
     endless = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM r) SELECT max(n) FROM r"
     with (
