@@ -47,10 +47,10 @@ def _head(model: str, setup: Setup) -> str:
     arch, parallel, work = setup.architecture, setup.parallel, setup.workload
     trained = "all trained"
     if setup.num_trainable != arch.num_params:
-        trained = f"{setup.num_trainable / 1e9:.2f} B trained"
+        trained = f"{_count(setup.num_trainable)} trained"
     rows = work.student()
     lines = [
-        f"{model}: {arch.num_params / 1e9:.2f} B weights, {trained}, {setup.trainer_precision}",
+        f"{model}: {_count(arch.num_params)} weights, {trained}, {setup.trainer_precision}",
         f"{parallel.num_nodes} x {parallel.gpus_per_node} {setup.gpu.name}, {parallel.kind}",
         f"A rank's step: {work.num_problems} problems x {work.group_size} completions in {rows.num_rows} rows of "
         f"{rows.row_tokens:,} tokens, {work.num_micro_batches} micro-batches",
@@ -135,6 +135,10 @@ def _notes(setup: Setup, step: StepCost) -> str:
     if setup.architecture.text.num_experts:
         lines.append("Experts are trained without a loss that balances the router's load.")
     return "\n".join(lines)
+
+
+def _count(weights: int) -> str:
+    return f"{weights / 1e9:.2f} B" if weights >= 1e8 else f"{weights / 1e6:.2f} M"
 
 
 def _columns(name: str, cells: Iterable[str]) -> str:

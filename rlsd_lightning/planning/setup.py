@@ -200,7 +200,8 @@ def read_setup(cfg: DictConfig) -> Setup:
     needs, asks = needs_of(credit), ever_asks_teacher(credit)
     teacher = _teacher(cfg, architecture, asks)
     parallel = read_parallel(cfg.trainer, assumptions.gpus_per_node)
-    lora = Lora(**cfg.model.lora) if cfg.model.lora else None
+    adapters = cfg.model.get("lora")  # a model of the user's own may not have the key
+    lora = Lora(**adapters) if adapters else None
     has_copy = teacher.kind is not LiveTeacher and (lora is None or teacher.kind is ExternalTeacher)
     adapter_sets = 0 if lora is None else 1 + int(teacher.kind.follows_policy)
     return Setup(
