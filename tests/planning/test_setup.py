@@ -88,6 +88,11 @@ def test_expected_lengths_leave_the_limits_where_they_are():
     assert longest == (16384, 16384, 4096)
 
 
+def test_without_an_expected_reference_the_teacher_reads_up_to_its_limit():
+    work = setup("plan.prompt_tokens=1400", "data.max_teacher_prompt_tokens=20000").workload
+    assert (work.prompt_tokens, work.teacher_prompt_tokens) == (1400, 20000)
+
+
 def test_a_live_teacher_keeps_no_copy():
     assert setup("teacher=live", "credit=rlsd").num_teacher_params == 0
 
