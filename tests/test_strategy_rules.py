@@ -40,14 +40,14 @@ from tests.test_configs import composed
             "teacher=ema moves its weights by small shares",
         ),
         (
-            ["trainer=fsdp2", "model.dtype=bfloat16", "+model.lora={rank: 4, alpha: 8}"],
+            ["trainer=fsdp2", "model.dtype=bfloat16", "model.lora={rank: 4, alpha: 8}"],
             "model.dtype is bfloat16 and model.lora is set",
         ),
         (
             [
                 "trainer=deepspeed_zero2",
-                "+model.load_in_4bit=true",
-                "+model.lora={rank: 4, alpha: 8}",
+                "model.load_in_4bit=true",
+                "model.lora={rank: 4, alpha: 8}",
             ],
             "model.load_in_4bit is true, which DeepSpeedZero cannot share out",
         ),
@@ -66,7 +66,7 @@ def test_contradictions_are_refused(overrides, fault):
         ["trainer=deepspeed_zero3", "+trainer.strategy.config={communication_data_type: fp32}"],
         ["trainer=deepspeed_zero1", "teacher=ema", "trainer.precision=32-true"],
         ["trainer=fsdp2", "teacher=ema"],
-        ["trainer=deepspeed_zero3", "model.dtype=bfloat16", "+model.lora={rank: 4, alpha: 8}"],
+        ["trainer=deepspeed_zero3", "model.dtype=bfloat16", "model.lora={rank: 4, alpha: 8}"],
     ],
 )
 def test_what_does_not_contradict_is_not(overrides):

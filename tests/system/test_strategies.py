@@ -30,7 +30,7 @@ STRATEGIES = {
     "fsdp2": ("trainer=fsdp2", *TWO),
 }
 TEACHERS = {"synced": ("teacher.every_n_steps=2",), "frozen": ("teacher=frozen",)}
-LORA = ("+model.lora={rank: 4, alpha: 8}",)
+LORA = ("model.lora={rank: 4, alpha: 8}",)
 
 
 @pytest.fixture(scope="module")
