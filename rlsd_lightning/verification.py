@@ -137,13 +137,17 @@ def judge_gold(verifier: Verifier, problems: Sequence[Problem]) -> list[Verdict 
     return found
 
 
+FULL_REWARD = 1.0
+"""What a verifier pays for an answer that nothing is wrong with."""
+
+
 def check_gold(
     verifier: Verifier,
     problems: Sequence[Problem],
     limit: int,
     judge: GoldJudge = judge_gold,
 ) -> None:
-    """Give the gold answers of the first problems to the verifier, as responses: each must be correct.
+    """Give the gold answers of the first problems to the verifier, as responses: each must be correct and paid in full.
 
     Args:
         verifier: judges.
@@ -163,10 +167,15 @@ def check_gold(
             unjudgeable.append(f"{problem.place}: {found.reason}")
         elif not found.correct:
             refused.append(f"{problem.place}: {found.reason}")
+        elif found.reward < FULL_REWARD - 1e-9:
+            parts = ", ".join(f"{name} {value:g}" for name, value in found.parts.items())
+            refused.append(
+                f"{problem.place}: right, but paid {found.reward:g} ({parts or found.reason})"
+            )
     if not refused and not unjudgeable:
         return
     name, of_all = type(verifier).__name__, f"of the first {len(checked)} gold answers"
-    why = "so that no completion could ever be right"
+    why = "so that no completion could ever be right, or be paid in full"
     raise ValueError(
         _listed(f"verifier: {name} refuses {len(refused)} {of_all}, {why}:", refused)
         + _listed(f"verifier: {name} cannot judge {len(unjudgeable)} {of_all}:", unjudgeable)

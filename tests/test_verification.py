@@ -137,7 +137,7 @@ def test_problems_that_cannot_be_judged_are_listed_apart():
     with pytest.raises(ValueError, match="Gold refuses 1 of") as error:
         check_gold(Gold(), problems("4", "faulty", "unreadable", "refused"), limit=64)
     assert str(error.value).splitlines() == [
-        "verifier: Gold refuses 1 of the first 4 gold answers, so that no completion could ever be right:",
+        "verifier: Gold refuses 1 of the first 4 gold answers, so that no completion could ever be right, or be paid in full:",
         "  problem 'q3' (train.jsonl:3): it was refused",
         "verifier: Gold cannot judge 2 of the first 4 gold answers:",
         "  problem 'q1' (train.jsonl:1): extra.tolerance is -1",
@@ -154,3 +154,13 @@ def test_only_so_many_gold_answers_are_checked():
 def test_a_verifiers_bug_is_no_refusal():
     with pytest.raises(RuntimeError, match="KeyError"):
         check_gold(Returning(KeyError("x")), problems("4"), limit=1)
+
+
+def test_a_gold_answer_that_is_right_but_not_paid_in_full_is_refused():
+    class Stingy:
+        def verify(self, problem, response):
+            return Verdict(reward=0.7, correct=True, parts={"answer": 1.0, "format": 0.0})
+
+    problem = Problem(id="1", prompt="", answer="4", location="train.jsonl:3")
+    with pytest.raises(ValueError, match=r"right, but paid 0\.7 \(answer 1, format 0\)"):
+        check_gold(Stingy(), [problem], limit=1)

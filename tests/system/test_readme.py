@@ -130,7 +130,9 @@ def numbers_are_printed(stdout: str, workplace: Path) -> None:
 
 def gold_and_attacks_are_told(stdout: str, workplace: Path) -> None:
     assert re.search(r"^Gold answers judged correct: \d+ of \d+\.", stdout, re.MULTILINE)
-    assert re.search(r"^all numbers +All numbers from 0 to 100 +several +\d+ ", stdout, re.MULTILINE)
+    assert re.search(
+        r"^all numbers +All numbers from 0 to 100 +several +\d+ ", stdout, re.MULTILINE
+    )
 
 
 def nothing_is_wrong(stdout: str, workplace: Path) -> None:
