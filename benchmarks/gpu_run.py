@@ -6,21 +6,15 @@ import json
 import sys
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
 
 import rlsd_lightning  # noqa: F401  first: makes torchvision importable beside a CPU build of torch
 
 # isort: split
-import lightning
 import torch
-from omegaconf import DictConfig
-from step_ours import TIMED_CALLBACKS, PhaseClock, compose_run
-from step_process import Measurement, StepClock, read_workload
-from step_workload import Workload
+from step_ours import compose_run, train
+from step_process import StepClock, read_workload
 from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
 
-from rlsd_lightning.build import build_training
-from rlsd_lightning.config import instantiate
 from rlsd_lightning.planning.architecture import read_config
 from rlsd_lightning.planning.flops import plan_step
 from rlsd_lightning.planning.memory import plan_memory
@@ -50,22 +44,6 @@ def write_random_model(name: str, folder: Path) -> None:
     torch.cuda.empty_cache()
 
 
-def train(cfg: DictConfig, workload: Workload) -> tuple[Measurement, Any]:
-    """Train for the workload's steps; return what was timed, and the trainer."""
-    lightning.seed_everything(cfg.seed, verbose=False)
-    parts = build_training(cfg)
-    clock = StepClock(workload.warmup_steps)
-    callbacks = [instantiate(cfg.callbacks[name]) for name in TIMED_CALLBACKS]
-    trainer = instantiate(
-        cfg.trainer,
-        callbacks=[*callbacks, PhaseClock(clock)],
-        logger=False,
-        enable_checkpointing=False,
-    )
-    trainer.fit(parts.module, datamodule=parts.datamodule)
-    return clock.measurement, trainer
-
-
 def main() -> None:
     """Read folder, model, method and overrides from the command line; leave result.json in the folder."""
     folder, name, method, *overrides = Path(sys.argv[1]), *sys.argv[2:]
@@ -74,7 +52,9 @@ def main() -> None:
         write_random_model(name, folder / "model")
     torch.set_num_threads(workload.threads)
     cfg = compose_run(workload, folder, method, overrides)
-    measured, trainer = train(cfg, workload)
+    clock = StepClock(workload.warmup_steps)
+    train(cfg, clock)
+    measured = clock.measurement
     computed = mean(measured.step_tokens)
     completions = workload.problems * workload.group_size
     prompt = round(computed / completions) - workload.completion_tokens
@@ -97,7 +77,6 @@ def main() -> None:
         "mfu": flops / update_s / setup.gpu.flops_per_s,
         "peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
         "planned_bytes": plan_memory(read_setup(cfg)).peak,
-        "steps": trainer.global_step,
     }
     (folder / "result.json").write_text(json.dumps(result))
 

@@ -15,11 +15,9 @@ import rlsd_lightning  # noqa: F401  first: makes torchvision importable beside 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from step_ours import TIMED_CALLBACKS, PhaseClock, compose_run
+from step_ours import compose_run, train
 from step_process import StepClock, memory_bytes, read_workload
 
-from rlsd_lightning.build import build_training
-from rlsd_lightning.config import instantiate
 from rlsd_lightning.weights import named_weights
 
 BUCKET_BYTES = 8 << 20
@@ -50,18 +48,9 @@ def main() -> None:
     workload = read_workload(folder / "workload.json")
     torch.set_num_threads(workload.threads)
     cfg = compose_run(workload, folder, "rlsd", overrides)
-    lightning.seed_everything(cfg.seed, verbose=False)
     before = memory_bytes()
-    parts = build_training(cfg)
     clock, stream = StepClock(workload.warmup_steps), WeightStream()
-    callbacks = [instantiate(cfg.callbacks[name]) for name in TIMED_CALLBACKS]
-    trainer = instantiate(
-        cfg.trainer,
-        callbacks=[*callbacks, PhaseClock(clock), stream],
-        logger=False,
-        enable_checkpointing=False,
-    )
-    trainer.fit(parts.module, datamodule=parts.datamodule)
+    trainer, _ = train(cfg, clock, stream)
     if trainer.is_global_zero:
         measured = {
             "step_s": median(clock.measurement.step_s),

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from step_process import StepClock, memory_bytes, read_workload
 from step_workload import CLIP_GRADIENT_NORM, LEARNING_RATE, Workload, reward_of
 
-from rlsd_lightning.build import build_training
+from rlsd_lightning.build import Parts, build_training
 from rlsd_lightning.config import instantiate, validate
 from rlsd_lightning.models import Policy, load_policy
 from rlsd_lightning.step_boundary import ends_step
@@ -123,21 +123,26 @@ def compose_run(
     return cfg
 
 
-def run(workload: Workload, folder: Path, method: str) -> StepClock:
-    """Train for the workload's steps."""
-    torch.set_num_threads(workload.threads)
-    cfg = compose_run(workload, folder, method)
+def train(cfg: DictConfig, clock: StepClock, *more: Callback) -> tuple[lightning.Trainer, Parts]:
+    """Build a run and train for its steps, with the callbacks that a user's run has in each step."""
     lightning.seed_everything(cfg.seed, verbose=False)
     parts = build_training(cfg)
-    clock = StepClock(workload.warmup_steps)
     callbacks = [instantiate(cfg.callbacks[name]) for name in TIMED_CALLBACKS]
     trainer = instantiate(
         cfg.trainer,
-        callbacks=[*callbacks, PhaseClock(clock)],
+        callbacks=[*callbacks, PhaseClock(clock), *more],
         logger=False,
         enable_checkpointing=False,
     )
     trainer.fit(parts.module, datamodule=parts.datamodule)
+    return trainer, parts
+
+
+def run(workload: Workload, folder: Path, method: str) -> StepClock:
+    """Train for the workload's steps."""
+    torch.set_num_threads(workload.threads)
+    clock = StepClock(workload.warmup_steps)
+    train(compose_run(workload, folder, method), clock)
     clock.measurement.peak_bytes = memory_bytes(peak=True) - _memory_when_loaded[0]
     return clock
 

@@ -120,7 +120,8 @@ class DeepSpeedZero(ShardedCheckpoints, DeepSpeedStrategy):
 
     def setup(self, trainer: lightning.Trainer) -> None:
         """Make the engine for training; for anything else the plain module is enough."""
-        self.precision_plugin = _ZeroPrecision(self.precision_plugin)
+        if not isinstance(self.precision_plugin, _ZeroPrecision):
+            self.precision_plugin = _ZeroPrecision(self.precision_plugin)
         if trainer.state.fn == TrainerFn.FITTING:
             super().setup(trainer)
             self._is_engine = True
