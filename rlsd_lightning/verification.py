@@ -159,8 +159,30 @@ def check_gold(
         ValueError: some gold answers are refused, or cannot be judged at all; lists them by file and line.
     """
     checked = [problems[index] for index in range(min(limit, len(problems)))]
+    refused, unjudgeable = gold_faults(verifier, checked, judge)
+    if not refused and not unjudgeable:
+        return
+    name, of_all = type(verifier).__name__, f"of the first {len(checked)} gold answers"
+    why = "so that no completion could ever be right, or be paid in full"
+    raise ValueError(
+        _listed(f"verifier: {name} refuses {len(refused)} {of_all}, {why}:", refused)
+        + _listed(f"verifier: {name} cannot judge {len(unjudgeable)} {of_all}:", unjudgeable)
+        + "Correct these answers, choose another verifier, or set verify_gold_problems=0."
+    )
+
+
+def gold_faults(
+    verifier: Verifier, problems: Sequence[Problem], judge: GoldJudge = judge_gold
+) -> tuple[list[str], list[str]]:
+    """Return what is wrong with the gold answers of problems: those refused or not paid in full, those not judged.
+
+    Args:
+        verifier: judges.
+        problems: whose answers. [P]
+        judge: see check_gold.
+    """
     refused, unjudgeable = [], []
-    for problem, found in zip(checked, judge(verifier, checked), strict=True):
+    for problem, found in zip(problems, judge(verifier, problems), strict=True):
         if isinstance(found, ValueError):
             unjudgeable.append(_fault_by_place(verifier, found))
         elif not found.valid:
@@ -172,15 +194,7 @@ def check_gold(
             refused.append(
                 f"{problem.place}: right, but paid {found.reward:g} ({parts or found.reason})"
             )
-    if not refused and not unjudgeable:
-        return
-    name, of_all = type(verifier).__name__, f"of the first {len(checked)} gold answers"
-    why = "so that no completion could ever be right, or be paid in full"
-    raise ValueError(
-        _listed(f"verifier: {name} refuses {len(refused)} {of_all}, {why}:", refused)
-        + _listed(f"verifier: {name} cannot judge {len(unjudgeable)} {of_all}:", unjudgeable)
-        + "Correct these answers, choose another verifier, or set verify_gold_problems=0."
-    )
+    return refused, unjudgeable
 
 
 def _fault_by_place(verifier: Verifier, fault: ValueError) -> str:

@@ -16,7 +16,7 @@ from rlsd_lightning.interfaces import CreditAssigner, Verifier, ever_asks_teache
 from rlsd_lightning.prompts import PromptEncoder, PromptTooLongError
 from rlsd_lightning.records import decoder, token_pieces
 from rlsd_lightning.types import Problem
-from rlsd_lightning.verification import judge_gold
+from rlsd_lightning.verification import gold_faults
 
 MAX_DECODED = 32
 """So many images are decoded to their last pixel."""
@@ -76,16 +76,7 @@ def check_gold_answers(verifier: Verifier, problems: Sequence[Problem]) -> Findi
         verifier: judges.
         problems: whose answers. [P]
     """
-    refused, unjudged, less = [], [], []
-    for problem, verdict in zip(problems, judge_gold(verifier, problems), strict=True):
-        if isinstance(verdict, ValueError):
-            unjudged.append(str(verdict).removeprefix(f"verifier: {type(verifier).__name__}: "))
-        elif not verdict.valid:
-            unjudged.append(f"{problem.place}: {verdict.reason}")
-        elif not verdict.correct:
-            refused.append(f"{problem.place}: {verdict.reason}")
-        elif verdict.reward < 1.0:
-            less.append(f"{problem.place}: reward {verdict.reward:g}")
+    refused, unjudged = gold_faults(verifier, problems)
     name, of_all = type(verifier).__name__, f"of {len(problems)} gold answers"
     counts = f"{name} refuses {len(refused)} {of_all}, cannot judge {len(unjudged)}"
     if refused or unjudged:
@@ -94,13 +85,6 @@ def check_gold_answers(verifier: Verifier, problems: Sequence[Problem]) -> Findi
             level="fault",
             seen=f"{counts}: {_listed(refused + unjudged)}",
             advice="Correct these answers, or choose another verifier.",
-        )
-    if less:
-        return Finding(
-            check="gold answers",
-            level="warning",
-            seen=f"{counts}, and gives {len(less)} less than a reward of 1: {_listed(less)}",
-            advice="Right if the reward has parts that a bare answer cannot earn.",
         )
     return Finding(check="gold answers", level="ok", seen=f"{counts}: all get full reward.")
 

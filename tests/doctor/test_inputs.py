@@ -128,15 +128,16 @@ def test_gold_answers_that_get_less_are_told(rewards, level, said):
     assert said in found.seen
 
 
-def test_a_right_answer_with_less_than_full_reward_is_a_warning():
+def test_a_right_answer_with_less_than_full_reward_is_a_fault():
     class Half:
         def verify(self, problem, response):
             verdict = Math().verify(problem, response)
             return type(verdict)(reward=0.5, correct=verdict.correct)
 
     found = check_gold_answers(Half(), PROBLEMS)
-    assert found.level == "warning"
-    assert "gives 5 less than a reward of 1: problem 'p0' (a.jsonl:0): reward 0.5" in found.seen
+    assert found.level == "fault"
+    assert "refuses 5 of 5 gold answers" in found.seen
+    assert "problem 'p0' (a.jsonl:0): right, but paid 0.5" in found.seen
     assert found.seen.endswith("and 2 more.")
 
 
