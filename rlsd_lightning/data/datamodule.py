@@ -40,7 +40,9 @@ class RolloutSettings:
     on_truncated: OnTruncated = "keep"
     """What becomes of a completion that is cut off at the limit; see Overlength."""
     length_penalty_tokens: int = 0
-    """Over this many tokens before the limit the reward falls linearly by up to 1; 0 = no penalty."""
+    """Over this many tokens before the limit the reward falls linearly; 0 = no penalty."""
+    length_penalty_weight: float = 1.0
+    """By how much it falls at the limit."""
 
     @property
     def overlength(self) -> Overlength:
@@ -48,6 +50,7 @@ class RolloutSettings:
         return Overlength(
             on_truncated=self.on_truncated,
             penalty_tokens=self.length_penalty_tokens,
+            penalty_weight=self.length_penalty_weight,
             max_completion_tokens=self.sampling.max_completion_tokens,
         )
 

@@ -21,7 +21,9 @@ class Overlength:
     on_truncated: OnTruncated = "keep"
     """"mask": a completion without an end token stays in the group's statistics and leaves the loss."""
     penalty_tokens: int = 0
-    """Over this many tokens before the limit the reward falls linearly by up to 1; 0 = no penalty."""
+    """Over this many tokens before the limit the reward falls linearly; 0 = no penalty."""
+    penalty_weight: float = 1.0
+    """By how much it falls at the limit; 0.1 in RLSD's released code."""
     max_completion_tokens: int = 0
     """The limit that completions are cut at."""
 
@@ -36,6 +38,12 @@ class Overlength:
                 f"rollout.sampling.max_completion_tokens, {self.max_completion_tokens}. Correct it."
             )
 
+        if self.penalty_weight <= 0:
+            raise ValueError(
+                f"rollout.length_penalty_weight is {self.penalty_weight}. Needed: above 0. Correct it, or set "
+                "rollout.length_penalty_tokens to 0 for no penalty."
+            )
+
     def masks(self, completion: Completion) -> bool:
         """Say whether a completion leaves the loss."""
         return self.on_truncated == "mask" and completion.finish_reason == "length"
@@ -44,6 +52,7 @@ class Overlength:
         """Return the verdict with its reward lowered for length, and the penalty among its parts.
 
         penalty = clip((limit - penalty_tokens - length) / penalty_tokens, -1, 0)   -- DAPO, arXiv:2503.14476
+        reward' = reward + penalty_weight * penalty
 
         Example:
             >>> rule = Overlength(penalty_tokens=4, max_completion_tokens=10)
@@ -56,4 +65,4 @@ class Overlength:
         free = self.max_completion_tokens - self.penalty_tokens
         penalty = min(0.0, max(-1.0, (free - len(completion.token_ids)) / self.penalty_tokens))
         parts = verdict.parts | {"length_penalty": penalty}
-        return replace(verdict, reward=verdict.reward + penalty, parts=parts)
+        return replace(verdict, reward=verdict.reward + self.penalty_weight * penalty, parts=parts)

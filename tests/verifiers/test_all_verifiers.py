@@ -13,10 +13,12 @@ from rlsd_lightning.verifiers.boolean import Boolean
 from rlsd_lightning.verifiers.by_kind import ByKind
 from rlsd_lightning.verifiers.grounding import Grounding
 from rlsd_lightning.verifiers.json_schema import JsonSchema
+from rlsd_lightning.verifiers.markup import Markup
 from rlsd_lightning.verifiers.math import Math
 from rlsd_lightning.verifiers.multiple_choice import MultipleChoice
 from rlsd_lightning.verifiers.numeric import Numeric
 from rlsd_lightning.verifiers.ocr import Ocr
+from rlsd_lightning.verifiers.preference import Preference
 from rlsd_lightning.verifiers.regex import Regex
 from rlsd_lightning.verifiers.sql import Sql
 from rlsd_lightning.verifiers.text import Text
@@ -35,6 +37,8 @@ VERIFIERS = {
     "rouge_l": Text(rule="rouge_l"),
     "rlsd_open_ended": Text(rule="rlsd_open_ended"),
     "grounding": Grounding(),
+    "preference": Preference(),
+    "markup": Markup(language="html"),
     "by_kind": ByKind(verifiers={"text": Text()}, kinds={"": "text"}),
     "weighted_sum": WeightedSum(
         parts={
@@ -68,6 +72,8 @@ GOLD = {
     ],
     "numeric": NUMBERS,
     "multiple_choice": ["B", "(C)", "a"],
+    "preference": ["1", "Response B", "tie"],
+    "markup": ["<p>4</p>", "<svg><rect/></svg>"],
     "grounding": ['{"boxes": [0, 0, 10, 10]}', '{"time": [5, 15.5]}', "[0.1, 0.1, 0.5, 0.5]"],
 }
 WORDS = ["New York", "yes", "4", "dog"]
