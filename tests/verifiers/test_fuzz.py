@@ -31,10 +31,12 @@ from rlsd_lightning.verifiers.grounding import Grounding
 from rlsd_lightning.verifiers.http import Http
 from rlsd_lightning.verifiers.json_record import JsonRecord
 from rlsd_lightning.verifiers.json_schema import JsonSchema
+from rlsd_lightning.verifiers.markup import Markup
 from rlsd_lightning.verifiers.math import Math
 from rlsd_lightning.verifiers.multiple_choice import MultipleChoice
 from rlsd_lightning.verifiers.numeric import Numeric
 from rlsd_lightning.verifiers.ocr import Ocr
+from rlsd_lightning.verifiers.preference import Preference
 from rlsd_lightning.verifiers.regex import Regex
 from rlsd_lightning.verifiers.sql import Sql
 from rlsd_lightning.verifiers.text import Text
@@ -62,12 +64,14 @@ VERIFIERS = {
     "giou": GIOU,
     "json_record": JsonRecord(),
     "json_schema": JsonSchema(),
+    "markup": Markup(language="html"),
     "math": Math(time_limit_s=0.5),
     "multiple_choice": MultipleChoice(),
     "numeric": Numeric(rel_tol=1e-6, units=["cm", "$"], words=True),
     "numeric_rounded": Numeric(rounded_to=2, which="first"),
     "ocr": Ocr(),
     "anls": Ocr(metric="anls"),
+    "preference": Preference(),
     "regex": Regex(time_limit_s=0.2),
     "text": Text(),
     "squad_f1": Text(rule="squad_f1"),
@@ -93,8 +97,10 @@ GOLD = {
     "grounding": '{"time": [1, 2], "boxes": {"7": [0, 0, 1, 1]}}',
     "giou": "[0, 0, 1, 1]",
     "json_record": '{"a": 1, "b": [1, {"c": null}]}',
+    "markup": "<svg><g/></svg>",
     "math": "\\frac{1}{2}",
     "multiple_choice": "B",
+    "preference": "Response 2",
     "sql": "SELECT a FROM t",
 }
 
