@@ -27,14 +27,13 @@ def named_weights(policy: Policy, bucket_bytes: int = BUCKET_BYTES) -> Iterator[
         bucket_bytes: the extra memory that this may take.
     """
     policy.placement.release(policy)
-    is_quantised = quantised.is_quantised(policy.model)
     for bucket in _buckets(policy, bucket_bytes):
         members = [weight for _, weight, layer in bucket for weight in (weight, *_factors(layer))]
         with policy.placement.gathered(members) as gathered:
             whole = iter(gathered)
             for name, parameter, layer in bucket:
                 weight = next(whole)
-                if is_quantised:
+                if weight.dtype == torch.uint8:
                     weight = quantised.dequantised(weight, parameter)
                 if layer is not None:
                     scaling = layer.scaling[adapters.POLICY]

@@ -55,20 +55,15 @@ def is_quantised(model: PreTrainedModel) -> bool:
 
 
 def dequantised(values: Tensor, parameter: nn.Parameter) -> Tensor:
-    """Return a weight as its layer computes with it: the values that 4 bits stand for, or the weight itself.
+    """Return a quantised weight as its layer computes with it: the values that 4 bits stand for.
 
     Args:
-        values: the parameter's, gathered.
-        parameter: knows the scales, if it is quantised.
+        values: the parameter's, gathered: uint8.
+        parameter: bitsandbytes' Params4bit, which knows the scales.
     """
     from bitsandbytes.functional import dequantize_4bit
-    from bitsandbytes.nn import Params4bit
 
-    return (
-        dequantize_4bit(values, parameter.quant_state)
-        if isinstance(parameter, Params4bit)
-        else values
-    )
+    return dequantize_4bit(values, parameter.quant_state)
 
 
 def unquantised(model: PreTrainedModel) -> PreTrainedModel:
