@@ -94,6 +94,11 @@ def compared(workplace, rlsd, fit_several, name, overrides, strategies):
         assert_same(workplace, f"one_{name}", run)
 
 
+def test_weights_that_are_cut_up_learn_the_same_as_one_process(workplace, rlsd, fit_several):
+    compared(workplace, rlsd, fit_several, "cut_up", TEACHERS["synced"], ("zero3",))
+
+
+@pytest.mark.slow
 def test_every_strategy_learns_the_same_as_one_process(workplace, rlsd, fit_several):
     compared(workplace, rlsd, fit_several, "synced", TEACHERS["synced"], STRATEGIES)
 
