@@ -87,6 +87,7 @@ def small(label, *overrides, seeds=(1, 2)):
     )
 
 
+@pytest.mark.slow
 def test_a_crew_makes_the_runs_that_are_missing_and_they_can_be_collected(crew):
     first, second = small("grpo", "credit=grpo", "callbacks.lambda_decay=null"), small("rlsd")
     crew.work([first, second])

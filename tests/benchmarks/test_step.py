@@ -27,6 +27,7 @@ def measurement(step, step_s, tokens=(10, 10, 10)):
     )
 
 
+@pytest.mark.slow
 def test_the_quick_benchmark_times_both_methods():
     done = subprocess.run(
         [sys.executable, BENCHMARKS / "step.py", "--quick", "--threads=1"],

@@ -138,6 +138,7 @@ def test_all_options_at_once_do_not_depend_on_how_the_step_is_cut(workplace, rls
     ],
     ids=lambda value: value if isinstance(value, str) else value[-1],
 )
+@pytest.mark.slow
 def test_what_cannot_work_is_refused_before_a_step_is_taken(rlsd, workplace, settings, told):
     done = rlsd("fit", *SHORT, *settings, "exp_manager.name=refused")
     assert done.returncode != 0

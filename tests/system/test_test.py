@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import torch
 
 from tests.helpers.workplace import SMALL, write_wemath
@@ -59,6 +60,7 @@ def test_responses_are_scored_without_a_model(workplace, rlsd, straight):
     assert found["about"] == {"source": "tested/held_out.jsonl"}
 
 
+@pytest.mark.slow
 def test_two_ranks_leave_what_one_leaves(workplace, rlsd, straight):
     settings = (*SETTINGS, "rollout.sampling.max_completion_tokens=10")
     settings = (*settings, "evaluators.held_out.problems.limit=3")  # one rank's last is fill
@@ -78,6 +80,7 @@ def test_two_ranks_leave_what_one_leaves(workplace, rlsd, straight):
     assert not list((workplace / "two_rank").glob("*.rank1.jsonl"))
 
 
+@pytest.mark.slow
 def test_training_keeps_the_checkpoint_that_a_benchmark_scores_best(workplace, rlsd, straight):
     write_wemath(workplace / "wemath")
     path = "evaluators.wemath.problems.path=wemath/testmini.jsonl"
