@@ -23,6 +23,7 @@ from rlsd_lightning.shards import (
     REPLACED_SUFFIX,
     Part,
     ShardReader,
+    part_of,
     take_name,
 )
 
@@ -106,22 +107,11 @@ def load_policy_weights(path: Path, policy: Policy) -> int:
         ValueError: it is the checkpoint of another model.
     """
     reader = open_checkpoint(path)
-    fill(reader, [whole_part(f"policy.{name}", w) for name, w in saved_parameters(policy)])
-    return reader.trainer_state()["global_step"]
-
-
-def whole_part(name: str, weight: Tensor, *, is_saved: bool = True) -> Part:
-    """Return a weight that this rank holds whole as the one part of itself."""
-    shape = tuple(weight.shape)
-    return Part(
-        key=f"weights/{name}",
-        shape=shape,
-        start=0,
-        stop=weight.numel(),
-        read=lambda: weight.detach().flatten(),
-        write=lambda values: weight.detach().copy_(values.view(shape)),
-        is_saved=is_saved,
+    fill(
+        reader,
+        [part_of(f"weights/policy.{name}", w.shape, 0, w) for name, w in saved_parameters(policy)],
     )
+    return reader.trainer_state()["global_step"]
 
 
 def saved_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -214,6 +204,11 @@ def newest_in(folder: Path) -> Path | None:
         for path in folder.glob(pattern)
         if not path.name.startswith("best") and is_complete(path)
     ]
+    return newest_of(paths)
+
+
+def newest_of(paths: Iterable[Path]) -> Path | None:
+    """Return the one of several complete checkpoints that was written last, or None."""
     return max(paths, key=_written_at, default=None)
 
 

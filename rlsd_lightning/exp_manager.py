@@ -97,13 +97,13 @@ def last_checkpoint(cfg: DictConfig) -> Path:
     root = _root(cfg)
     pattern = str(cfg.exp_manager.version or "*")
     found = [checkpoints.newest_in(folder / "checkpoints") for folder in root.glob(pattern)]
-    complete = [path for path in found if path is not None]
-    if not complete:
+    newest = checkpoints.newest_of(path for path in found if path is not None)
+    if newest is None:
         raise FileNotFoundError(
             f"checkpoint is last, but {root / pattern} holds no complete checkpoint. Train first, set "
             "checkpoint=PATH, or checkpoint=null for the model of model.path as it is."
         )
-    return max(complete, key=lambda path: path.stat().st_mtime_ns)
+    return newest
 
 
 def loggers(cfg: DictConfig, run: Run) -> list[Logger]:

@@ -6,6 +6,7 @@ raises, and the checkpoint that was there before still is.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,19 +28,19 @@ from rlsd_lightning.shards import (
 
 
 class ShardedCheckpoints:
-    """Writes and reads checkpoint folders (shards.py). Mixed into a Lightning strategy, before its other bases."""
+    """Writes and reads checkpoint folders (shards.py). Mixed into a Lightning strategy (an ABC), before its other bases."""
 
+    @abstractmethod
     def parts(self: Any) -> list[Part]:
         """Return this rank's parts of weights and optimizer states."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prepare_optimizer(self: Any, states: set[str], scalars: Mapping[str, Tensor]) -> None:
         """Make optimizer states of these names, so that `parts` has them, and set those that are one number."""
-        raise NotImplementedError
 
+    @abstractmethod
     def optimizer_scalars(self: Any) -> dict[str, Tensor]:
         """Return the optimizer states that are one number for all weights, such as AdamW's step."""
-        raise NotImplementedError
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Return nothing: weights go into the parts."""

@@ -53,6 +53,30 @@ class Part:
     """False: another rank, or another part of this one, saves these elements."""
 
 
+def part_of(
+    key: str, shape: Sequence[int], start: int, values: Tensor, *, is_saved: bool = True
+) -> Part:
+    """Return the part whose elements are those of a tensor, which is read and written in place.
+
+    Args:
+        key: see Part.
+        shape: of the whole tensor.
+        start: where these elements begin among its flattened ones.
+        values: of any shape.
+        is_saved: see Part.
+    """
+    values = values.detach()
+    return Part(
+        key=key,
+        shape=tuple(shape),
+        start=start,
+        stop=start + values.numel(),
+        read=values.flatten,
+        write=lambda new: values.copy_(new.view(values.shape)),
+        is_saved=is_saved,
+    )
+
+
 def write_parts(
     folder: Path, rank: int, parts: Iterable[Part], max_file_bytes: int = 1 << 30
 ) -> dict[str, Any]:

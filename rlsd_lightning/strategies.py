@@ -26,11 +26,11 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
-from rlsd_lightning.checkpoints import saved_parameters, whole_part
+from rlsd_lightning.checkpoints import saved_parameters
 from rlsd_lightning.models import Policy
 from rlsd_lightning.placement import FullySharded, ZeroPartitioned
 from rlsd_lightning.sharded_checkpoints import ShardedCheckpoints
-from rlsd_lightning.shards import Part
+from rlsd_lightning.shards import Part, part_of
 
 DEFAULT_TIMEOUT_S = 1800.0
 """How long a rank waits for the others in a collective; the ranks' rollouts of a step may differ by minutes."""
@@ -183,9 +183,9 @@ class DeepSpeedZero(ShardedCheckpoints, DeepSpeedStrategy):
         self, place: int, name: str, weight: nn.Parameter, keys: list[str]
     ) -> list[Part]:
         """Return whole weights, to be filled, and this rank's intervals of what the optimizer keeps of them."""
-        shape = tuple(weight.shape)
         mine = place % self.world_size == self.global_rank
-        whole = whole_part(name, weight, is_saved=not weight.requires_grad and mine)
+        is_saved = not weight.requires_grad and mine
+        whole = part_of(f"weights/{name}", weight.shape, 0, weight, is_saved=is_saved)
         fragment = weight._hp_mapping if weight.requires_grad else None
         if fragment is None:
             return [whole]
@@ -194,7 +194,7 @@ class DeepSpeedZero(ShardedCheckpoints, DeepSpeedStrategy):
             fragment.set_optim_state_fragment(flat, self._states()[flat])
         address = fragment.lp_fragment_address
         return [whole] + [
-            _interval(key, shape, address.start, fragment.get_hp_fragment(state))
+            part_of(key, weight.shape, address.start, fragment.get_hp_fragment(state))
             for key, state in _keys(name, keys)
         ]
 
@@ -383,18 +383,6 @@ def policies(module: nn.Module) -> list[Policy]:
     return [child for child in module.modules() if isinstance(child, Policy)]
 
 
-def _interval(key: str, shape: tuple[int, ...], start: int, values: Tensor) -> Part:
-    """Return the part that is a view of its elements."""
-    return Part(
-        key=key,
-        shape=shape,
-        start=start,
-        stop=start + values.numel(),
-        read=lambda: values,
-        write=values.data.copy_,
-    )
-
-
 def _rows(key: str, tensor: Tensor) -> Part:
     """Return this rank's rows of a DTensor that is cut along its first axis."""
     local = tensor.detach().to_local()
@@ -402,14 +390,7 @@ def _rows(key: str, tensor: Tensor) -> Part:
         tensor.shape, tensor.device_mesh, tensor.placements
     )
     start = offset[0] * (tensor.numel() // tensor.shape[0]) if local.numel() else 0
-    return Part(
-        key=key,
-        shape=tuple(tensor.shape),
-        start=start,
-        stop=start + local.numel(),
-        read=local.flatten,
-        write=lambda values: local.copy_(values.view(local.shape)),
-    )
+    return part_of(key, tensor.shape, start, local)
 
 
 def _keys(name: str, states: list[str]) -> list[tuple[str, str | None]]:

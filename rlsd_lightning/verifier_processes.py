@@ -32,6 +32,8 @@ Task = tuple[bytes, str]
 _START_S = 300.0
 """How long a server may take to import a verifier, and a worker to be forked. Seconds as a rule; a shared disk is slow."""
 _STOP_S = 10.0
+_MAX_FAILED_STARTS = 3
+"""In a row; fewer may be kills from outside."""
 _TASKS_PER_WORKER = 500
 """Then a fresh one takes over, so that what a library hoards does not pile up."""
 _MAX_ANSWER_BYTES = 2**20
@@ -139,6 +141,7 @@ class VerifierProcesses:
         self._loaded: bytes | None = None
         self._workers: dict[int, _Worker] = {}
         self._num_started = 0
+        self._num_failed_starts = 0
         self._budget_s = math.inf
         self._stop_at_error = True
         self._num_taken = 0
@@ -362,11 +365,17 @@ class VerifierProcesses:
         if worker.task is not None:
             self._lost(worker, news["code"])
         elif not worker.ready:
-            raise RuntimeError(
-                f"VerifierPool: a worker process ended before it was ready ({_exit(news['code'])}). Raise "
-                f"verification.memory_mb (now {self._memory_mb})."
-            )
+            self._failed_start(news["code"])
         self._fill_up()
+
+    def _failed_start(self, code: int) -> None:
+        """Take note of a worker that ended before it was ready."""
+        self._num_failed_starts += 1
+        if self._num_failed_starts == _MAX_FAILED_STARTS:
+            raise RuntimeError(
+                f"VerifierPool: {_MAX_FAILED_STARTS} worker processes in a row ended before they were ready (the last "
+                f"by {_exit(code)}). Raise verification.memory_mb (now {self._memory_mb})."
+            )
 
     def _lost(self, worker: _Worker, code: int) -> None:
         """Take note of a worker that ended while it judged."""
@@ -442,6 +451,7 @@ class VerifierProcesses:
             return False
         if answer["status"] == "ready":
             worker.ready, worker.deadline = True, math.inf
+            self._num_failed_starts = 0
             return True
         if worker.task is None:
             return False

@@ -11,7 +11,6 @@ Workers answer in lines of JSON: what judged a hostile response is not trusted w
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import json
 import os
@@ -27,6 +26,7 @@ from types import FrameType
 from typing import Any
 
 from rlsd_lightning.interfaces import Verifier
+from rlsd_lightning.sandbox.linux import die_with
 from rlsd_lightning.types import Problem, Verdict
 from rlsd_lightning.verification import verify_batch
 
@@ -35,9 +35,7 @@ _PARENT_CHECK_S = 0.5
 trainer forked, so that the end of file alone could come late."""
 _NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Sent to every process of a job, but meant for the trainer, which may go on to save its weights."""
-_PR_SET_PDEATHSIG = 1
 _LINUX = sys.platform == "linux"
-_LIBC = ctypes.CDLL(None) if _LINUX else None
 
 
 def serve(descriptor: int, parent: int) -> None:
@@ -230,9 +228,9 @@ def _answer(connection: socket.socket, **answer: Any) -> None:
 
 def _die_with(server: int) -> None:
     """End together with the server, even inside a long call; elsewhere than on Linux, the server sees to it."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != server:
+    if _LINUX:
+        die_with(server, signal.SIGKILL)
+    elif os.getppid() != server:
         os._exit(1)
 
 

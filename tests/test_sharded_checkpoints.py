@@ -5,8 +5,9 @@ import errno
 import pytest
 import torch
 
-from rlsd_lightning.checkpoints import open_checkpoint, whole_part
+from rlsd_lightning.checkpoints import open_checkpoint
 from rlsd_lightning.sharded_checkpoints import ShardedCheckpoints
+from rlsd_lightning.shards import part_of
 
 
 class OneRank(ShardedCheckpoints):
@@ -21,7 +22,8 @@ class OneRank(ShardedCheckpoints):
 
     def parts(self):
         return [
-            self._checked(whole_part(n, w)) for n, w in self.lightning_module.named_parameters()
+            self._checked(part_of(f"weights/{n}", w.shape, 0, w))
+            for n, w in self.lightning_module.named_parameters()
         ]
 
     def _checked(self, part):

@@ -416,6 +416,30 @@ def test_workers_killed_from_outside_cost_no_verdict(pool):
     assert len({verdict.reason for verdict in verdicts}) == 3  # two, and one's successor
 
 
+def test_a_worker_killed_before_it_is_ready_is_replaced(pool):
+    judge(pool, ["4"])
+    processes = pool._processes
+    processes._retire(processes._workers.values())
+    while all(worker.ending for worker in processes._workers.values()):
+        processes._step()
+    for pid in children(server_of(pool)):  # at least one of them has just been forked
+        os.kill(pid, signal.SIGKILL)
+    assert [v.reward for v in judge(pool, ["4", "5"])] == [1, 0]
+
+
+def test_workers_that_never_get_ready_end_the_run(monkeypatch):
+    with new_pool() as starved:
+        starved.start(Misbehaving())
+        processes = starved._processes
+        monkeypatch.setattr(processes, "_hear", lambda worker, line: True)  # deaf to "ready"
+        processes._retire(processes._workers.values())
+        with pytest.raises(RuntimeError, match=r"3 worker processes in a row.*signal 9.*memory_mb"):
+            for _ in range(20):
+                processes._step()
+                for pid in children(server_of(starved)):
+                    os.kill(pid, signal.SIGKILL)
+
+
 def test_a_worker_is_replaced_after_many_tasks(pool):
     before = children(server_of(pool))
     asked = [problem(number) for number in range(1100)]

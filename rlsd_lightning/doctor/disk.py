@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from rlsd_lightning.doctor.finding import Finding
-from rlsd_lightning.models import adapters
-from rlsd_lightning.models.policy import family_of
-from rlsd_lightning.models.text import TextFamily
+from rlsd_lightning.models.adapters import Lora
+from rlsd_lightning.planning.architecture import read_architecture
+from rlsd_lightning.planning.setup import num_trainable
 
 _GB = 1e9
 
@@ -48,19 +47,9 @@ def count_parameters(
         freeze_vision: the vision tower is not trained.
         lora: adapters only are trained and saved.
     """
-    config = AutoConfig.from_pretrained(path, revision=revision)
-    is_text = isinstance(family_of(config), TextFamily)
-    with torch.device("meta"):
-        model = (AutoModelForCausalLM if is_text else AutoModelForImageTextToText).from_config(
-            config
-        )
-        if freeze_vision:
-            model.model.visual.requires_grad_(False)
-        if lora is not None:
-            adapters.add_adapters(model, adapters.Lora(**lora))
-    num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    num_all = sum(p.numel() for p in model.parameters())
-    return (num_all if lora is None else num_trained), num_trained
+    architecture = read_architecture(path, revision)
+    num_trained = num_trainable(architecture, freeze_vision, Lora(**lora) if lora else None)
+    return (architecture.num_params if lora is None else num_trained), num_trained
 
 
 def checkpoint_size(

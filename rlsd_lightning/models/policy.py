@@ -73,12 +73,14 @@ class Policy(nn.Module):
         """Encode the images of a micro-batch so that a step is the same whichever rank got the images.
 
         Without images the vision tower reads a blank one, whose features are not used: DDP waits for every weight's
-        gradient, and where weights are sharded every rank must run the same modules.
+        gradient, and where weights are sharded every rank must run the same modules. Where neither is so, it reads nothing.
 
         Returns:
             The features, and a 0 for the loss that gives each weight of the tower a gradient of 0.
         """
-        if images is not None or (blank := self.family.blank_image()) is None:
+        must_run = self.placement.is_sharded or not self.vision_is_frozen
+        blank = self.family.blank_image() if images is None and must_run else None
+        if blank is None:
             return self.encode_images(images), torch.zeros((), device=self.device)
         leaves = tree_leaves(self.encode_images(blank.to(self.device)))
         return [], torch.stack([leaf.float().sum() for leaf in leaves]).sum() * 0.0
