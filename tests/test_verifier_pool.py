@@ -433,11 +433,15 @@ def test_workers_that_never_get_ready_end_the_run(monkeypatch):
         processes = starved._processes
         monkeypatch.setattr(processes, "_hear", lambda worker, line: True)  # deaf to "ready"
         processes._retire(processes._workers.values())
-        with pytest.raises(RuntimeError, match=r"3 worker processes in a row.*signal 9.*memory_mb"):
+
+        def kill_all_that_come():
             for _ in range(20):
                 processes._step()
                 for pid in children(server_of(starved)):
                     os.kill(pid, signal.SIGKILL)
+
+        with pytest.raises(RuntimeError, match=r"3 worker processes in a row.*signal 9.*memory_mb"):
+            kill_all_that_come()
 
 
 def test_a_worker_is_replaced_after_many_tasks(pool):
