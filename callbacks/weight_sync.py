@@ -20,15 +20,15 @@ class WeightSync(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         """Start from the policy's weights as they are after a resume."""
-        self._sync(pl_module)
+        self._sync(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Hand the new weights over."""
         if ends_step(trainer, batch_idx):
-            self._sync(pl_module)
+            self._sync(trainer, pl_module)
 
-    def _sync(self, pl_module: Any) -> None:
+    def _sync(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         if not pl_module.engine.shares_policy_weights:
-            pl_module.engine.load_weights(named_weights(pl_module.policy))
+            pl_module.engine.load_weights(named_weights(pl_module.policy), trainer.global_step)

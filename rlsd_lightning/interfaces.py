@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from rlsd_lightning.types import CreditNeeds
@@ -96,8 +96,13 @@ class RolloutEngine(Protocol):
         """Return `group_size` completions for each prompt, in the order of the prompts."""
         ...
 
-    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Take over the policy's weights, full tensors by their Hugging Face names."""
+    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """Take over the policy's weights. Every rank calls it and must take all tensors: what is sharded is gathered.
+
+        Args:
+            named_tensors: whole tensors by their Hugging Face names, a tied one once (weights.named_weights).
+            version: the optimizer steps that they have seen; completions carry it from now on.
+        """
         ...
 
     def sleep(self) -> None:
@@ -117,6 +122,56 @@ class StreamsCompletions(Protocol):
         self, prompts: Sequence[Prompt], sampling: Sampling, group_size: int
     ) -> Iterator[tuple[int, list[Completion]]]:
         """Yield the place of each prompt with its completions, which are those of `generate`, in any order."""
+        ...
+
+
+@runtime_checkable
+class StartsWithRanks(Protocol):
+    """An engine that takes its place beside the ranks: made once the strategy has them together, and closed at the end."""
+
+    def start(self) -> None:
+        """Be there, once torch.distributed is up; every rank calls it, at the same time. Another call does nothing."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back; the ranks' own group of processes stays. Another call does nothing."""
+        ...
+
+
+@runtime_checkable
+class RunsElsewhere(Protocol):
+    """An engine that says whether it samples in other processes, so that training can go on meanwhile."""
+
+    runs_elsewhere: bool
+    """True: `generate` may run in a thread beside training; `load_weights` waits until it has ended."""
+
+
+@runtime_checkable
+class NamesItsWeights(Protocol):
+    """An engine that knows which weights it is made of."""
+
+    def check_names(self, names: Collection[str]) -> None:
+        """Raise an EngineError that lists what is missing or unknown, unless these are all of its weights.
+
+        Args:
+            names: what `load_weights` is going to be given.
+        """
+        ...
+
+
+@runtime_checkable
+class TracesLayers(Protocol):
+    """An engine that lets one look inside, so that weights that did not arrive can be found."""
+
+    def trace(self, prompt: Prompt) -> dict[str, tuple[float, ...]]:
+        """Compute one prompt and describe what came out of every layer; see layer_trace.py.
+
+        Args:
+            prompt: what the model reads.
+
+        Returns:
+            Two numbers per layer, by its Hugging Face name, in the order of computation.
+        """
         ...
 
 

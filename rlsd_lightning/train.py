@@ -252,7 +252,7 @@ def _load_into(cfg: DictConfig, parts: Parts) -> _Source:
     """Load the weights of `checkpoint` into the policy, and into the engine if it keeps its own."""
     source = _load_checkpoint(cfg, parts.module.policy)
     if not parts.module.engine.shares_policy_weights:
-        parts.module.engine.load_weights(named_weights(parts.module.policy))
+        parts.module.engine.load_weights(named_weights(parts.module.policy), version=0)
     return source
 
 

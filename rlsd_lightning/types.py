@@ -76,6 +76,9 @@ class Completion:
     """The ids decoded, without special tokens."""
     finish_reason: str
     """"stop": a stop token ended it. "length": it was cut at max_completion_tokens."""
+    weight_versions: tuple[int, ...] = ()
+    """Optimizer steps that the weights had seen which sampled it, oldest first; several where they changed on the way.
+    Empty: from an engine that samples from the policy's own weights, as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +307,7 @@ class RolloutBatch(_Movable):
     images: ImageBatch | None
     """Unique images of all views."""
     policy_version: int
-    """Optimizer steps the sampling weights had seen; training checks that it is the current count."""
+    """Optimizer steps that the oldest weights had seen which sampled these; training checks how long ago that was."""
     num_step_tokens: int
     """Loss tokens of the whole optimizer step: all micro-batches, all ranks."""
     num_step_completions: int

@@ -48,7 +48,7 @@ def check_logprobs(
     synced = "shares the policy's weights"
     if not engine.shares_policy_weights:
         _change(policy)
-        engine.load_weights(named_weights(policy))
+        engine.load_weights(named_weights(policy), version=0)
         synced = "after a sync of changed weights"
     limit = min(MAX_TOKENS, sampling.max_completion_tokens)
     few = dataclasses.replace(sampling, max_completion_tokens=limit)

@@ -41,6 +41,7 @@ class TransformersEngine:
         self._tokenizer: Any = None
         self._gathered = ExitStack()
         self._awake = False
+        self._versions: tuple[int, ...] = ()
 
     def bind(self, policy: Policy, tokenizer: Any) -> None:
         """Take the policy to sample from, and the tokenizer that knows its stop tokens."""
@@ -67,13 +68,14 @@ class TransformersEngine:
                 for place, tokens, logprobs in done:
                     yield start + place, self._completions(tokens, logprobs)
 
-    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]]) -> None:
+    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Copy the policy's weights; with shared weights there is nothing to copy and it is an error to try."""
         if self.shares_policy_weights:
             raise ValueError(
                 "engine.shares_policy_weights is true: the engine reads the policy's own weights."
             )
         load_named_weights(self.policy, named_tensors)
+        self._versions = (version,)
 
     def wake(self) -> None:
         """Hold the weights whole, where the strategy has cut them up: ranks decode different numbers of tokens."""
@@ -105,6 +107,7 @@ class TransformersEngine:
             logprobs=logprobs[:length],
             text=self._tokenizer.decode(kept, skip_special_tokens=True),
             finish_reason="length" if end is None else "stop",
+            weight_versions=self._versions,
         )
 
 

@@ -1,5 +1,7 @@
 """An engine with a copy of its own gets the weights before the first rollout and after every step."""
 
+from types import SimpleNamespace
+
 import torch
 
 from rlsd_lightning.callbacks.weight_sync import WeightSync
@@ -15,7 +17,7 @@ class CopyingEngine:
         self.weights = None
         self.num_loads = 0
 
-    def load_weights(self, named_tensors):
+    def load_weights(self, named_tensors, version):
         self.weights = {name: tensor.tolist() for name, tensor in named_tensors}
         self.num_loads += 1
 
@@ -65,10 +67,10 @@ def test_the_weights_handed_over_have_no_gradient():
     given = []
 
     class Engine(CopyingEngine):
-        def load_weights(self, named_tensors):
+        def load_weights(self, named_tensors, version):
             given.extend(tensor for _, tensor in named_tensors)
 
     module.engine = Engine()
-    WeightSync().on_train_start(None, module)
+    WeightSync().on_train_start(SimpleNamespace(global_step=0), module)
     assert [type(tensor) for tensor in given] == [torch.Tensor]
     assert not given[0].requires_grad

@@ -335,7 +335,7 @@ def test_a_shared_policy_is_always_current_and_takes_no_weights(policy, prompts,
     shake(policy)
     assert token_ids(engine.generate(prompts, sampling, group_size=2)) != before
     with pytest.raises(ValueError, match="shares_policy_weights is true"):
-        engine.load_weights(named_weights(policy))
+        engine.load_weights(named_weights(policy), version=1)
 
 
 def test_a_copy_is_stale_until_it_is_given_the_weights(policy, prompts, bound):
@@ -344,7 +344,7 @@ def test_a_copy_is_stale_until_it_is_given_the_weights(policy, prompts, bound):
     before = engine.generate(prompts, sampling, group_size=2)
     shake(policy)
     assert token_ids(engine.generate(prompts, sampling, group_size=2)) == token_ids(before)
-    engine.load_weights(named_weights(policy))
+    engine.load_weights(named_weights(policy), version=1)
     after = engine.generate(prompts, sampling, group_size=2)
     wanted = bound(policy).generate(prompts, sampling, group_size=2)
     assert token_ids(after) == token_ids(wanted) != token_ids(before)

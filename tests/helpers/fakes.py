@@ -43,7 +43,7 @@ class ScriptedEngine:
         logprobs = [-0.5 - 0.01 * token for token in token_ids]
         return Completion(token_ids=token_ids, logprobs=logprobs, text=text, finish_reason="stop")
 
-    def load_weights(self, named_tensors):
+    def load_weights(self, named_tensors, version):
         raise AssertionError("this engine has no weights")
 
     def sleep(self):
