@@ -48,6 +48,7 @@ STATIONS = (
         "logprobs",
         "divergence",
         "rescoring",
+        "layer_trace",
         "weights",
         "shards",
         "checkpoints",
