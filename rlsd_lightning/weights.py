@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,8 +19,8 @@ def named_weights(policy: Policy, bucket_bytes: int = BUCKET_BYTES) -> Iterator[
     """Yield (name, whole tensor) of every weight, a tied one once, in a fixed order. Collective.
 
     However the strategy keeps the weights among the ranks, every rank gets all of them, and must take all of them: what
-    is sharded is gathered bucket by bucket. LoRA's adapters are merged: W + (alpha / rank) B A. A tensor is good until
-    the next one is asked for.
+    is sharded is gathered bucket by bucket. LoRA's adapters are merged: W + (alpha / rank) B A. A tensor is the weight
+    itself, or a copy that is good for as long as it is held.
 
     Args:
         policy: under any strategy.
@@ -64,6 +64,36 @@ def _buckets(
         num_bytes += size
     if bucket:
         yield bucket
+
+
+def tied_names(policy: Policy) -> dict[str, list[str]]:
+    """Return the other names under which weights that `named_weights` yields once appear in the model, by their first name.
+
+    Args:
+        policy: before a strategy has cut it up.
+    """
+    names: dict[int, list[str]] = {}
+    for name, weight in policy.model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(weight), []).append(name)
+    return {first: others for first, *others in names.values() if others}
+
+
+def with_tied(
+    named_tensors: Iterable[tuple[str, Tensor]], tied: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield weights, each tied one under all of its names: vLLM keeps the output embedding in a form of its own.
+
+    Args:
+        named_tensors: see named_weights.
+        tied: see tied_names.
+
+    Example:
+        >>> list(with_tied([("embed", 1), ("norm", 2)], {"embed": ["head"]}))
+        [('embed', 1), ('head', 1), ('norm', 2)]
+    """
+    for name, tensor in named_tensors:
+        for each in (name, *tied.get(name, ())):
+            yield each, tensor
 
 
 @torch.no_grad()

