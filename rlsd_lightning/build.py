@@ -152,6 +152,7 @@ def _parts(
         encoder=encoder,
         evaluations=evaluations,
         anchor=anchor,
+        max_policy_lag=rollout.max_policy_lag,
     )
     collector = RolloutCollector(
         engine,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rlsd_lightning.checkpoints import TRAINED_WEIGHTS
 from rlsd_lightning.data.datamodule import Evaluation, EvaluationBatch
+from rlsd_lightning.data.loader import RolloutLoader
 from rlsd_lightning.evidence import TeacherEvidence, ask_teacher, divergence_from_teacher
 from rlsd_lightning.interfaces import (
     CreditAssigner,
@@ -22,7 +23,7 @@ from rlsd_lightning.interfaces import (
     needs_of,
 )
 from rlsd_lightning.loss import PolicyLoss
-from rlsd_lightning.metrics import Mean, StepMetrics, grad_norm, masked_mean
+from rlsd_lightning.metrics import Maximum, Mean, StepMetrics, grad_norm, masked_mean
 from rlsd_lightning.models import Policy
 from rlsd_lightning.models.family import ImageFeatures
 from rlsd_lightning.prompts import PromptEncoder
@@ -50,6 +51,7 @@ class RLSDModule(lightning.LightningModule):
         encoder: renders problems as prompts.
         evaluations: by name, in the order of the dataloaders.
         anchor: the frozen weights of a KL penalty; None where the loss has none.
+        max_policy_lag: optimizer steps that the policy may be ahead of the weights which sampled its rollouts.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class RLSDModule(lightning.LightningModule):
         encoder: PromptEncoder,
         evaluations: Mapping[str, Evaluation],
         anchor: Teacher | None = None,
+        max_policy_lag: int = 0,
     ) -> None:
         super().__init__()
         if temperature <= 0:
@@ -83,6 +86,7 @@ class RLSDModule(lightning.LightningModule):
         self.engine = engine
         self.encoder = encoder
         self.evaluations = dict(evaluations)
+        self.max_policy_lag = max_policy_lag
         self._encoders = {
             name: encoder if evaluation.prompt is None else encoder.showing(evaluation.prompt)
             for name, evaluation in self.evaluations.items()
@@ -113,10 +117,7 @@ class RLSDModule(lightning.LightningModule):
 
     def training_step(self, batch: RolloutBatch, batch_idx: int) -> dict[str, Any]:
         """Return the micro-batch's share of the step's loss, scaled for Lightning, and what it looked like."""
-        assert batch.policy_version == self.trainer.global_step, (
-            f"these rollouts were sampled at policy version {batch.policy_version}, but the policy is at "
-            f"{self.trainer.global_step}: the loader ran ahead of training"
-        )
+        self._check_lag(batch.policy_version)
         mask = batch.completion_mask
         with self._watch.phase("train"):
             features, nothing = self.policy.look_at(batch.images)
@@ -160,6 +161,19 @@ class RLSDModule(lightning.LightningModule):
                 clipped=self.credit.clipped if isinstance(self.credit, MarksClipping) else None,
             ),
         }
+
+    def _check_lag(self, version: int) -> None:
+        """Refuse rollouts of weights that are too old, or that the policy has not had yet; note how old they are."""
+        lag = self.trainer.global_step - version
+        if not 0 <= lag <= self.max_policy_lag:
+            raise RuntimeError(
+                f"rollout.max_policy_lag is {self.max_policy_lag}, but the policy has taken {self.trainer.global_step} "
+                f"optimizer steps, and these rollouts were sampled with the weights after {version}. Needed: a "
+                f"difference of 0 to {self.max_policy_lag}. Hand the weights over more often "
+                "(callbacks.weight_sync), or raise rollout.max_policy_lag and set loss.importance_cap=2.0."
+            )
+        if self.max_policy_lag:
+            self._step_metrics.add({"rollout/policy_lag_max": Maximum(lag)})
 
     def on_after_backward(self) -> None:
         """End the micro-batch's clock."""
@@ -252,6 +266,7 @@ class RLSDModule(lightning.LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if not ends_step(self.trainer, batch_idx):
             return
+        self._wait_for_rollouts()
         strategy = self.trainer.strategy
         if isinstance(strategy, MeasuresGradients):
             self._grad_norm = strategy.grad_norm()
@@ -267,6 +282,13 @@ class RLSDModule(lightning.LightningModule):
         logged |= {"time/step_s": seconds, "time/tokens_per_s": self._num_step_tokens / seconds}
         # Lightning would count this step from 0; under the name "step" a number becomes the loggers' x-axis.
         self.log_dict(logged | {"step": float(self.trainer.global_step + 1)})
+
+    def _wait_for_rollouts(self) -> None:
+        """Let the rollouts that are made beside training be done, before a callback or an evaluation needs the engine."""
+        loader = cast(RolloutLoader, self.trainer.train_dataloader)
+        if loader.overlap:
+            with self._watch.phase("rollout_wait"):
+                loader.wait()
 
     def respond(self, problems: Sequence[Problem], name: str) -> list[list[Completion]]:
         """Sample responses to problems as an evaluation asks for.

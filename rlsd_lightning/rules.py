@@ -10,6 +10,9 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from rlsd_lightning.interfaces import RunsElsewhere
+from rlsd_lightning.targets import locate
+
 Tree = dict[str, Any]
 
 
@@ -80,6 +83,51 @@ def micro_batches_are_filled(tree: Tree) -> Iterator[str]:
             f"trainer.accumulate_grad_batches is {num_micro_batches}, but a step has {completions} completions on each "
             f"process to cut into micro-batches. Set it between 1 and {completions}."
         )
+
+
+def overlap_has_an_engine_elsewhere(tree: Tree) -> Iterator[str]:
+    """Making rollouts beside training takes an engine that neither shares the policy's weights nor its process."""
+    if not _value(tree, "rollout.overlap"):
+        return
+    target = _value(tree, "engine._target_")
+    try:
+        engine = locate(target)
+    except ValueError:  # told already
+        return
+    if not (isinstance(engine, RunsElsewhere) and engine.runs_elsewhere):
+        yield (
+            f"rollout.overlap is true, but engine is {_class_name(target)}, which samples in the process that trains. "
+            "Needed: an engine in processes of its own, whose class says runs_elsewhere = True. Choose "
+            "engine=vllm_server, or set rollout.overlap=false."
+        )
+
+
+def overlap_is_corrected(tree: Tree) -> Iterator[str]:
+    """Rollouts that are one step old are weighed by how much likelier they have become since."""
+    if _value(tree, "rollout.overlap") and _value(tree, "loss.importance_cap") is None:
+        yield (
+            "rollout.overlap is true, but loss.importance_cap is null, so that nothing corrects for rollouts of the step "
+            "before. Set loss.importance_cap=2.0, or set rollout.overlap=false."
+        )
+
+
+def lag_is_allowed(tree: Tree) -> Iterator[str]:
+    """Rollouts may be as old as weights that are handed over now and then, and used a step later, will make them."""
+    allowed = _number(tree, "rollout.max_policy_lag") or 0
+    every = _number(tree, "callbacks.weight_sync.every_n_steps") or 1
+    overlap = bool(_value(tree, "rollout.overlap"))
+    lag = every - 1 + overlap
+    if _value(tree, "engine.shares_policy_weights") or allowed >= lag:
+        return
+    settings = {
+        "rollout.overlap is true": overlap,
+        f"callbacks.weight_sync.every_n_steps is {every}": every > 1,
+    }
+    why = " and ".join(setting for setting, counts in settings.items() if counts)
+    yield (
+        f"rollout.max_policy_lag is {allowed}, but {why}, so that rollouts come from weights up to {lag} "
+        f"{'step' if lag == 1 else 'steps'} old. Set rollout.max_policy_lag={lag}."
+    )
 
 
 def loggers_are_installed(tree: Tree) -> Iterator[str]:
@@ -197,6 +245,9 @@ RULES: dict[str, tuple[Callable[[Tree], Iterator[str]], ...]] = {
         launcher_started_as_many,
         problems_are_shared_out,
         micro_batches_are_filled,
+        overlap_has_an_engine_elsewhere,
+        overlap_is_corrected,
+        lag_is_allowed,
         loggers_are_installed,
         workers_outlast_verifiers,
         deepspeed_agrees_with_the_trainer,

@@ -72,6 +72,7 @@ STATIONS = (
         "data.refill",
         "data.rollouts",
         "data.collate",
+        "data.ahead",
         "data.loader",
         "data.datamodule",
     ),

@@ -7,7 +7,7 @@ for a row or where there are fewer groups than micro-batches.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rlsd_lightning.packing import image_batch, pack_rows
-from rlsd_lightning.types import PackedRows, Prompt, Rollout, RolloutBatch
+from rlsd_lightning.types import Completion, PackedRows, Prompt, Rollout, RolloutBatch
 
 Unit = list[Rollout]
 """Rollouts of one problem that share a row."""
@@ -135,6 +135,34 @@ def collate(
 def num_loss_tokens(rollout: Rollout) -> int:
     """Count the tokens that enter the loss: all of a completion that could be judged, none of another."""
     return len(rollout.completion.token_ids) if rollout.in_loss else 0
+
+
+def oldest_version(completions: Iterable[Completion], shared: int | None) -> int:
+    """Return how many optimizer steps the oldest weights had seen that sampled any of these.
+
+    Args:
+        completions: of one step.
+        shared: those that the policy has seen, for an engine that samples from its weights; None for one with its own.
+
+    Raises:
+        RuntimeError: an engine with weights of its own does not say which ones sampled a completion.
+
+    Example:
+        >>> one, two = (Completion([1], [0.0], "", "stop", weight_versions=v) for v in [(4,), (3, 4)])
+        >>> oldest_version([one, two], shared=None)
+        3
+    """
+    versions = [completion.weight_versions for completion in completions]
+    known = [version for each in versions for version in each]
+    if all(versions):
+        return min(known)
+    if shared is None:
+        raise RuntimeError(
+            "engine: a completion has no weight_versions, though the engine says shares_policy_weights=False. Needed: "
+            "the version that load_weights was given, by which training knows how old the completion is. Let the "
+            "engine note it, and switch on the callback that hands weights over (callbacks.weight_sync)."
+        )
+    return min([shared, *known])
 
 
 def _branches(unit: Unit, prompt: Prompt) -> tuple[Prompt, list[list[int]]]:

@@ -43,6 +43,17 @@ class RolloutSettings:
     """Over this many tokens before the limit the reward falls linearly; 0 = no penalty."""
     length_penalty_weight: float = 1.0
     """By how much it falls at the limit."""
+    overlap: bool = False
+    """Make the next step's rollouts while a step trains; only with an engine that runs elsewhere."""
+    max_policy_lag: int = 0
+    """Optimizer steps that the policy may be ahead of the weights which sampled a step's completions."""
+
+    def __post_init__(self) -> None:
+        if self.max_policy_lag < 0:
+            raise ValueError(
+                f"rollout.max_policy_lag is {self.max_policy_lag}. Needed: 0 (rollouts of the present policy only) or "
+                "more optimizer steps. Set it to 0."
+            )
 
     @property
     def overlength(self) -> Overlength:
@@ -111,6 +122,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         self.collector = collector
         self.rollout = rollout
         self.evaluations = dict(evaluations)
+        self._rollouts: RolloutLoader | None = None
 
     def leave_out(self, name: str, answered: Collection[str]) -> int:
         """Sample no responses to problems that have theirs already; return how many those are.
@@ -129,7 +141,7 @@ class RolloutDataModule(lightning.LightningDataModule):
         """Return the loader that makes rollouts as it goes."""
         assert self.trainer is not None
         assert self.supply is not None, "built without training problems"
-        return RolloutLoader(
+        self._rollouts = RolloutLoader(
             self.supply,
             self.collector,
             self.rollout.sampling,
@@ -142,7 +154,9 @@ class RolloutDataModule(lightning.LightningDataModule):
             max_row_tokens=self.rollout.max_row_tokens,
             share_prefix=self.rollout.share_prefix,
             refill_rounds=self.rollout.refill_groups,
+            overlap=self.rollout.overlap,
         )
+        return self._rollouts
 
     def val_dataloader(self) -> list[DataLoader]:
         """Return one loader of problems per evaluation."""
@@ -152,15 +166,24 @@ class RolloutDataModule(lightning.LightningDataModule):
     predict_dataloader = val_dataloader
 
     def teardown(self, stage: str) -> None:
-        """End the processes that judge when training has ended."""
+        """End the thread that makes rollouts and the processes that judge when training has ended."""
         if stage == "fit":
+            self._end_rollouts()
             self.collector.close()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """End the thread that makes rollouts, on Ctrl-C too; Lightning tears nothing down after an error."""
+        self._end_rollouts()
 
     def transfer_batch_to_device(
         self, batch: RolloutBatch | EvaluationBatch, device: torch.device, dataloader_idx: int
     ) -> Any:
         """Move rollouts to the device; problems hold no tensors and stay as they are."""
         return batch.to(device) if isinstance(batch, RolloutBatch) else batch
+
+    def _end_rollouts(self) -> None:
+        if self._rollouts is not None:
+            self._rollouts.close()
 
     def _problem_loader(self, evaluation: Evaluation) -> DataLoader:
         assert self.trainer is not None

@@ -2,19 +2,31 @@
 
 It has a length, because Lightning prefetches one batch from a loader without: training would then silently be one
 policy version stale. Every batch carries the version that sampled it, and training checks it.
+
+With `overlap` it makes the next step's rollouts in a thread while a step trains. The thread begins with a step and is
+waited for at its end, before anything else happens there: whatever syncs weights, saves, evaluates or stops meets an
+engine at rest, and one that is given weights at every step's end samples all rollouts of a step with one version.
+What ranks do together (waking the engine, counting tokens) stays in the main thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 
-from rlsd_lightning.data.collate import balance, collate, num_loss_tokens, split_groups
+from rlsd_lightning.data.ahead import Ahead
+from rlsd_lightning.data.collate import (
+    balance,
+    collate,
+    num_loss_tokens,
+    oldest_version,
+    split_groups,
+)
 from rlsd_lightning.data.refill import refilled
 from rlsd_lightning.data.rollouts import RolloutCollector
 from rlsd_lightning.data.supply import ProblemSupply
@@ -22,8 +34,17 @@ from rlsd_lightning.metrics import Mean
 from rlsd_lightning.types import Rollout, RolloutBatch, Sampling
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _StepRollouts:
+    """What was collected for one step on this rank."""
+
+    groups: list[list[Rollout]]
+    metrics: dict[str, Mean]
+    policy_version: int
+
+
 class RolloutLoader:
-    """Yields `num_steps` x `num_micro_batches` RolloutBatches; sized, stateful, on-policy.
+    """Yields `num_steps` x `num_micro_batches` RolloutBatches; sized, stateful, on-policy or one step off.
 
     Args:
         supply: which problems each step takes.
@@ -33,12 +54,14 @@ class RolloutLoader:
         num_micro_batches: K, trainer.accumulate_grad_batches.
         policy_version: optimizer steps taken so far, asked when a step's rollouts are made.
         forward_context: entered while rollouts are made: the trainer's precision, so that sampling and training
-            compute in the same numbers.
+            compute in the same numbers. In the main thread only: autocast holds for one thread, and an engine that
+            may run beside training computes elsewhere.
         rank: this process.
         world_size: all processes; each takes problems_per_step / world_size problems of a step.
         max_row_tokens: see split_groups.
         share_prefix: see split_groups.
         refill_rounds: how often groups without signal are replaced within a step; 0 = never.
+        overlap: make the next step's rollouts while a step trains; for engines that run elsewhere.
     """
 
     def __init__(
@@ -56,6 +79,7 @@ class RolloutLoader:
         max_row_tokens: int | None = None,
         share_prefix: bool = True,
         refill_rounds: int = 0,
+        overlap: bool = False,
     ) -> None:
         if supply.problems_per_step % world_size:
             raise ValueError(
@@ -74,6 +98,10 @@ class RolloutLoader:
         self._max_row_tokens = max_row_tokens
         self._share_prefix = share_prefix
         self._refill_rounds = refill_rounds
+        self.overlap = overlap
+        self._ahead: Ahead[_StepRollouts] = Ahead()
+        self._awake = ExitStack()
+        self._supply_before_ahead: dict[str, Any] | None = None
         self._steps_done = 0
         self._batches_of_step = 0
 
@@ -83,14 +111,28 @@ class RolloutLoader:
     def __iter__(self) -> Iterator[RolloutBatch]:
         for step in range(self._steps_done, self._num_steps):
             self._batches_of_step = 0
-            for batch in self._make_step(step):
+            rollouts = self._take_or_collect(step)
+            if self.overlap and step + 1 < self._num_steps:
+                self._begin(step + 1)
+            for batch in self._cut(rollouts):
                 self._batches_of_step += 1
                 if self._batches_of_step == self._num_micro_batches:
                     self._steps_done, self._batches_of_step = step + 1, 0
                 yield batch
 
+    def wait(self) -> None:
+        """Return once the next step's rollouts are there and the engine is at rest; the step itself raises what failed."""
+        self._ahead.wait()
+        self._awake.close()
+
+    def close(self) -> None:
+        """End the thread, after what it is at; rollouts that no step came for are dropped."""
+        self._ahead.close()
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of whole steps handed over, and where the supply stands.
+        """Return the number of whole steps handed over, and where the supply stood before the next one.
+
+        Rollouts that are ahead are not saved: a resumed run takes their problems again and samples anew.
 
         Raises:
             RuntimeError: in the middle of a step, from which no run could go on exactly.
@@ -100,43 +142,88 @@ class RolloutLoader:
                 f"a checkpoint was asked for after {self._batches_of_step} of {self._num_micro_batches} micro-batches; "
                 "accumulated gradients are not saved. Save at the end of an optimizer step."
             )
-        return {"steps_done": self._steps_done, "supply": self._supply.state_dict()}
+        before = self._supply_before_ahead
+        supply = self._supply.state_dict() if before is None else before
+        return {"steps_done": self._steps_done, "supply": supply}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on after the steps that the checkpoint has seen."""
         self._steps_done = state["steps_done"]
         self._supply.load_state_dict(state["supply"])
 
-    def _make_step(self, step: int) -> list[RolloutBatch]:
-        with self._forward_context(), self._collector.awake():
-            groups, metrics = self._collect(step)
+    def _take_or_collect(self, step: int) -> _StepRollouts:
+        """Return a step's rollouts: those that were made ahead, or fresh ones at the start of a run."""
+        if not self._ahead.has_begun:
+            with self._forward_context(), self._collector.awake():
+                return self._collect(step, self._policy_version())
+        self.wait()
+        rollouts = self._ahead.take()
+        self._supply_before_ahead = None
+        return replace(rollouts, metrics=told_apart(rollouts.metrics))
+
+    def _begin(self, step: int) -> None:
+        """Have a step's rollouts made beside training."""
+        self._supply_before_ahead = self._supply.state_dict()
+        self._awake.enter_context(self._collector.awake())
+        version = self._policy_version()
+        self._ahead.begin(partial(self._collect, step, version, ahead=True))
+
+    def _collect(self, step: int, version: int, ahead: bool = False) -> _StepRollouts:
+        """Collect this rank's rollouts of a step.
+
+        Args:
+            step: counted from 0.
+            version: of the policy at present.
+            ahead: in a thread beside training.
+        """
+        mine = self._supply.take(step)[self._rank :: self._world_size]
+        sampling = replace(self._sampling, seed=step_seed(self._sampling.seed, step))
+        collect = partial(self._collector.collect, sampling=sampling, ahead=ahead)
+        if self._refill_rounds:
+            spare = self._supply.spare(step, self._rank, self._world_size)
+            groups, metrics = refilled(mine, collect, spare, self._refill_rounds)
+        else:
+            groups, metrics = collect(mine)
+        shared = self._collector.engine.shares_policy_weights
+        completions = [rollout.completion for group in groups for rollout in group]
+        oldest = oldest_version(completions, version if shared else None)
+        return _StepRollouts(groups=groups, metrics=metrics, policy_version=oldest)
+
+    def _cut(self, rollouts: _StepRollouts) -> list[RolloutBatch]:
+        """Cut a step's rollouts into micro-batches."""
         units = split_groups(
-            groups, self._num_micro_batches, self._max_row_tokens, self._share_prefix
+            rollouts.groups, self._num_micro_batches, self._max_row_tokens, self._share_prefix
         )
-        counts = [num_loss_tokens(rollout) for group in groups for rollout in group]
+        counts = [num_loss_tokens(rollout) for group in rollouts.groups for rollout in group]
         num_tokens, num_completions = _sum_over_ranks(
             [sum(counts), sum(count > 0 for count in counts)], self._world_size
         )
         return [
             collate(
                 part,
-                policy_version=self._policy_version(),
+                policy_version=rollouts.policy_version,
                 num_step_tokens=num_tokens,
                 num_step_completions=num_completions,
-                metrics={} if place else metrics,
+                metrics={} if place else rollouts.metrics,
             )
             for place, part in enumerate(balance(units, self._num_micro_batches))
         ]
 
-    def _collect(self, step: int) -> tuple[list[list[Rollout]], dict[str, Mean]]:
-        """Return this rank's groups of a step."""
-        mine = self._supply.take(step)[self._rank :: self._world_size]
-        sampling = replace(self._sampling, seed=step_seed(self._sampling.seed, step))
-        collect = partial(self._collector.collect, sampling=sampling)
-        if not self._refill_rounds:
-            return collect(mine)
-        spare = self._supply.spare(step, self._rank, self._world_size)
-        return refilled(mine, collect, spare, self._refill_rounds)
+
+def told_apart(metrics: Mapping[str, Mean]) -> dict[str, Mean]:
+    """Tell the times of a thread beside training as ahead/..., so that time/... adds up to what training took.
+
+    Args:
+        metrics: of rollouts that were made ahead.
+
+    Example:
+        >>> sorted(told_apart({"time/rollout_s": Mean(2.0, 1), "rollout/accuracy": Mean(1.0, 2)}))
+        ['ahead/rollout_s', 'rollout/accuracy']
+    """
+    return {
+        f"ahead/{name.removeprefix('time/')}" if name.startswith("time/") else name: mean
+        for name, mean in metrics.items()
+    }
 
 
 def step_seed(run_seed: int, step: int) -> int:

@@ -18,6 +18,7 @@ from rlsd_lightning.interfaces import (
     RolloutEngine,
     StreamsCompletions,
     Verifier,
+    ever_asks_teacher,
     needs_of,
 )
 from rlsd_lightning.metrics import Mean
@@ -36,7 +37,7 @@ class RolloutCollector:
         engine: samples completions.
         encoder: renders problems as the student's and the teacher's prompts.
         verifier: judges responses.
-        credit: says whether the teacher's view is needed at present, and what the teacher reads.
+        credit: says whether the teacher's view is needed, and what the teacher reads.
         group_size: G, completions per problem.
         advantages: from the rewards of groups.
         overlength: what becomes of completions at the limit.
@@ -71,11 +72,17 @@ class RolloutCollector:
         self.pool = pool
 
     def collect(
-        self, problems: Sequence[Problem], sampling: Sampling
+        self, problems: Sequence[Problem], sampling: Sampling, ahead: bool = False
     ) -> tuple[list[list[Rollout]], dict[str, Mean]]:
         """Return one group of rollouts per problem, and what was measured on the way.
 
-        The engine must be awake: see `awake`.
+        The engine must be awake: see `awake`. Draws from no global random generator.
+
+        Args:
+            problems: [P]
+            sampling: how completions are drawn.
+            ahead: for a later step than the one being trained: the teacher's view is made if the method may ever ask
+                for it, as what its schedule says of that step is not known yet.
         """
         watch = Stopwatch()
         with watch.phase("rollout"):
@@ -94,7 +101,9 @@ class RolloutCollector:
             for group in zip(verdicts, completions, strict=True)
         ]
         with watch.phase("encode_teacher"):
-            teachers, contrasts = self._teacher_views(problems, students, completions, verdicts)
+            teachers, contrasts = self._teacher_views(
+                problems, students, completions, verdicts, ahead
+            )
         advantages = self._advantages(verdicts)
         groups = [
             [
@@ -149,10 +158,12 @@ class RolloutCollector:
         students: Sequence[Prompt],
         completions: list[list[Completion]],
         verdicts: list[list[Verdict]],
+        ahead: bool,
     ) -> tuple[list[Prompt | None], list[Prompt | None]]:
         """Return what the teacher reads of each problem, and that with a wrong reference; None where not needed."""
         nothing: list[Prompt | None] = [None] * len(problems)
-        if not self.credit.needs_teacher:
+        is_asked = ever_asks_teacher(self.credit) if ahead else self.credit.needs_teacher
+        if not is_asked:
             return nothing, nothing
         teachers = teacher_prompts(
             self.encoder, self.needs.view, problems, students, completions, verdicts
