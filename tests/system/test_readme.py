@@ -28,6 +28,7 @@ ELSEWHERE = {
     "make test": "is what runs this",
     "make claims": "test_claims_run.py runs what it runs, on little work",
     "pip install -c constraints.txt -e .": "the Makefile's own step; test_packaging.py installs a wheel",
+    "python scripts/install_vllm.py": "the Makefile's own step; test_packaging.py holds it to its word",
     "python -m rlsd_lightning fit experiment=rlsd_qwen3_vl_8b": "test_train.py takes a small step of it",
 }
 SETTINGS = {
@@ -56,7 +57,8 @@ def test_every_command_is_run_somewhere():
     assert known == commands()
     makefile = (ROOT / "Makefile").read_text()
     assert "quickstart:" in makefile
-    assert "\t$(RUN) -m rlsd_lightning fit\n" in makefile
+    assert "\t$(RUN) -m rlsd_lightning fit engine=$(ENGINE)\n" in makefile
+    assert "ENGINE ?= transformers\n" in makefile
 
 
 @pytest.mark.parametrize(
