@@ -8,6 +8,7 @@ from __future__ import annotations
 RECEIVERS = {
     "rlsd_in_process": ("rlsd_lightning.engines.vllm_worker", "InProcessReceiver"),
     "rlsd_gloo": ("rlsd_lightning.engines.vllm_gloo", "GlooReceiver"),
+    "rlsd_nccl": ("rlsd_lightning.engines.vllm_gloo", "NcclReceiver"),
 }
 """Ways in which weights come in, beside vLLM's own: module and class by the backend's name."""
 
