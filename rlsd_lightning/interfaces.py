@@ -160,6 +160,25 @@ class NamesItsWeights(Protocol):
 
 
 @runtime_checkable
+class DescribesLogprobs(Protocol):
+    """An engine that says in which numbers it computes, and over which tokens it takes log-probs."""
+
+    dtype: str
+    """Of its weights: "float32", "bfloat16", "float16"."""
+    logprobs_leave_out: tuple[int, ...]
+    """Ids that are not part of the distributions whose log-probs it gives; none where they are over all tokens."""
+
+
+@runtime_checkable
+class HasReplicas(Protocol):
+    """An engine that spreads its work over several copies of itself."""
+
+    def replicas(self) -> list[tuple[str, RolloutEngine]]:
+        """Return each copy by its name, as an engine that works on that one alone."""
+        ...
+
+
+@runtime_checkable
 class TracesLayers(Protocol):
     """An engine that lets one look inside, so that weights that did not arrive can be found."""
 

@@ -13,7 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_LAYERS = re.compile(r"(^|\.)(layers|blocks|deepstack_merger_list)\.\d+$|(^|\.)visual\.merger$")
+_LAYERS = re.compile(
+    r"(^|\.)(layers\.\d+|visual\.(blocks\.\d+\.mlp|deepstack_merger_list\.\d+|merger))$"
+)
+"""Not the blocks of a vision tower themselves: vLLM calls them past the hooks."""
 
 
 class LayerTrace:

@@ -20,6 +20,7 @@ from rlsd_lightning.interfaces import (
     MeasuresGradients,
     RolloutEngine,
     ScheduledCredit,
+    StartsWithRanks,
     needs_of,
 )
 from rlsd_lightning.loss import PolicyLoss
@@ -98,6 +99,11 @@ class RLSDModule(lightning.LightningModule):
         self._watch = Stopwatch()
         self._num_step_tokens = 0
         self._grad_norm = 0.0
+
+    def setup(self, stage: str) -> None:
+        """Start the engine, now that the ranks are together."""
+        if isinstance(self.engine, StartsWithRanks):
+            self.engine.start()
 
     def configure_optimizers(self) -> Any:
         """Give the optimizer the trainable weights of the policy, and nothing of the teacher."""

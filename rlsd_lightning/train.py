@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,14 @@ from rlsd_lightning.console import quieten_libraries
 from rlsd_lightning.data.datamodule import Evaluation
 from rlsd_lightning.doctor.command import doctor
 from rlsd_lightning.export import export_policy
+from rlsd_lightning.interfaces import StartsWithRanks
 from rlsd_lightning.models import Policy, load_reader
 from rlsd_lightning.planning.command import plan
 from rlsd_lightning.report import write_report
 from rlsd_lightning.responses import ResponseFolder, read_responses
 from rlsd_lightning.scoring import Benchmark
+from rlsd_lightning.serve import serve
 from rlsd_lightning.summary import Summary, closing_words
-from rlsd_lightning.weights import named_weights
 
 log = logging.getLogger(__name__)
 
@@ -63,16 +65,22 @@ def fit(cfg: DictConfig) -> Metrics:
     trainer = _trainer(cfg, training, this)
     summary = Summary(this.dir / "summary.json", is_writer=exp_manager.is_rank_zero())
     summary.write(**_facts(cfg, parts), command=sys.argv, started=started, finished=False)
-    if this.resume_from is None:
-        summary.write(warm_start=_evaluate(trainer, parts), resumed_at_steps=[])
-    else:
-        log.info("Going on from %s.", this.resume_from)
-    trainer.fit(
-        parts.module, datamodule=parts.datamodule, ckpt_path=this.resume_from, weights_only=False
-    )
-    if trainer.global_step < trainer.max_steps:
-        return {}
-    final = _numbers(trainer) if _ended_with_validation(cfg.trainer) else _evaluate(trainer, parts)
+    with _engine_of(parts):
+        if this.resume_from is None:
+            summary.write(warm_start=_evaluate(trainer, parts), resumed_at_steps=[])
+        else:
+            log.info("Going on from %s.", this.resume_from)
+        trainer.fit(
+            parts.module,
+            datamodule=parts.datamodule,
+            ckpt_path=this.resume_from,
+            weights_only=False,
+        )
+        if trainer.global_step < trainer.max_steps:
+            return {}
+        final = (
+            _numbers(trainer) if _ended_with_validation(cfg.trainer) else _evaluate(trainer, parts)
+        )
     summary.write(final=final, seconds=time.time() - started, finished=True)
     exp_manager.mark_finished(this)
     if trainer.is_global_zero:
@@ -83,8 +91,9 @@ def fit(cfg: DictConfig) -> Metrics:
 def evaluate(cfg: DictConfig) -> Metrics:
     """Score the policy on every evaluation as training does in between, and print all numbers."""
     parts = build_evaluation(cfg)
-    _load_into(cfg, parts)
-    metrics = _evaluate(_trainer(cfg, ["progress"]), parts)
+    _load_checkpoint(cfg, parts.module.policy)
+    with _engine_of(parts):
+        metrics = _evaluate(_trainer(cfg, _evaluating(cfg)), parts)
     for name, value in sorted(metrics.items()):
         print(f"{name:50s} {value:.4f}")
     return metrics
@@ -93,10 +102,11 @@ def evaluate(cfg: DictConfig) -> Metrics:
 def predict(cfg: DictConfig) -> Metrics:
     """Write completions with verdicts as JSONL, one file per evaluation."""
     parts = build_evaluation(cfg)
-    source = _load_into(cfg, parts)
+    source = _load_checkpoint(cfg, parts.module.policy)
     cfg.paths.output = cfg.paths.output or str(source.folder / "predictions")
-    trainer = _trainer(cfg, ["progress", "prediction_writer"])
-    trainer.predict(parts.module, datamodule=parts.datamodule, return_predictions=False)
+    trainer = _trainer(cfg, _evaluating(cfg, "prediction_writer"))
+    with _engine_of(parts):
+        trainer.predict(parts.module, datamodule=parts.datamodule, return_predictions=False)
     print(f"Completions with verdicts are in {cfg.paths.output}.")
     return {}
 
@@ -104,7 +114,7 @@ def predict(cfg: DictConfig) -> Metrics:
 def test(cfg: DictConfig) -> Metrics:
     """Score the policy for the record: keep every response, print one table, go on where an earlier test stopped."""
     parts = build_evaluation(cfg)
-    source = _load_into(cfg, parts)
+    source = _load_checkpoint(cfg, parts.module.policy)
     cfg.paths.output = cfg.paths.output or str(source.folder / "test" / source.tag)
     folder = ResponseFolder(Path(cfg.paths.output))
     evaluations = parts.module.evaluations
@@ -116,8 +126,9 @@ def test(cfg: DictConfig) -> Metrics:
         if answered := folder.load(name, evaluation.samples_per_problem):
             num_left_out = parts.datamodule.leave_out(name, answered)
             log.info("test: %s goes on after %d problems.", name, num_left_out)
-    trainer = _trainer(cfg, ["progress", "response_writer"])
-    trainer.predict(parts.module, datamodule=parts.datamodule, return_predictions=False)
+    trainer = _trainer(cfg, _evaluating(cfg, "response_writer"))
+    with _engine_of(parts):
+        trainer.predict(parts.module, datamodule=parts.datamodule, return_predictions=False)
     trainer.strategy.barrier()  # another rank may still be writing
     if not trainer.is_global_zero:
         return {}
@@ -180,6 +191,7 @@ COMMANDS: dict[str, Callable[[DictConfig], Metrics]] = {
     "audit": audit,
     "doctor": doctor,
     "plan": plan,
+    "serve-rollouts": serve,
 }
 
 
@@ -197,6 +209,22 @@ def _trainer(
         logger=exp_manager.loggers(cfg, this),
         **_validation_times(cfg.trainer),
     )
+
+
+def _evaluating(cfg: DictConfig, *more: str) -> list[str]:
+    """Return the names of the callbacks of an evaluation: the engine gets its weights there, too."""
+    names = ["weight_sync", "progress", *more]
+    return [name for name in names if cfg.callbacks.get(name)]
+
+
+@contextmanager
+def _engine_of(parts: Parts) -> Iterator[None]:
+    """Close the engine at the end, if it is one that has to be."""
+    try:
+        yield
+    finally:
+        if isinstance(parts.module.engine, StartsWithRanks):
+            parts.module.engine.close()
 
 
 def _validation_times(trainer: DictConfig) -> dict[str, Any]:
@@ -246,14 +274,6 @@ class _Source:
     """Their name for records: the model, or the checkpoint with its step."""
     tag: str
     """Their name for a folder: "step_200", or the model's own."""
-
-
-def _load_into(cfg: DictConfig, parts: Parts) -> _Source:
-    """Load the weights of `checkpoint` into the policy, and into the engine if it keeps its own."""
-    source = _load_checkpoint(cfg, parts.module.policy)
-    if not parts.module.engine.shares_policy_weights:
-        parts.module.engine.load_weights(named_weights(parts.module.policy), version=0)
-    return source
 
 
 def _load_checkpoint(cfg: DictConfig, policy: Policy) -> _Source:

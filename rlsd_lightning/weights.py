@@ -66,6 +66,11 @@ def _buckets(
         yield bucket
 
 
+def weight_names(policy: Policy) -> list[str]:
+    """Return the names that `named_weights` yields; nothing is gathered."""
+    return [name for name, _, _ in adapters.merged_names(policy.model)]
+
+
 def tied_names(policy: Policy) -> dict[str, list[str]]:
     """Return the other names under which weights that `named_weights` yields once appear in the model, by their first name.
 

@@ -26,6 +26,7 @@ STATIONS = (
         "spelling",
         "console",
         "peer_watch",
+        "phase_watch",
         "torchrun",
     ),
     (
@@ -76,7 +77,7 @@ STATIONS = (
         "data.loader",
         "data.datamodule",
     ),
-    ("loss", "teacher", "evidence"),
+    ("loss", "teacher", "evidence", "weight_check"),
     ("module",),
     ("strategies",),
     (
@@ -94,7 +95,7 @@ STATIONS = (
     ),
     ("config", "known_keys", "overrides", "rules", "targets", "command_line", "user_errors"),
     ("exp_manager",),
-    ("build", "audit", "planning"),
+    ("build", "audit", "planning", "serve"),
     ("doctor",),
     ("train",),
     ("__main__",),

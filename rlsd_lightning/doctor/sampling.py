@@ -9,18 +9,15 @@ from typing import Any
 
 import torch
 
-from rlsd_lightning.data.collate import collate
 from rlsd_lightning.doctor.finding import Finding
 from rlsd_lightning.interfaces import RolloutEngine
 from rlsd_lightning.models import Policy, adapters
 from rlsd_lightning.prompts import PromptEncoder
-from rlsd_lightning.types import Problem, Rollout, RolloutBatch, Sampling, Verdict
+from rlsd_lightning.types import Problem, Sampling
+from rlsd_lightning.weight_check import TOLERANCES, bits_of, logprob_gap
 from rlsd_lightning.weights import named_weights
 
 MAX_TOKENS = 16
-GROUP_SIZE = 2
-TOLERANCES = {"32": 1e-3, "16": 5e-2}
-"""Largest mean difference, in nats, of numbers with so many bits."""
 _CHANGE = 1.25
 """The output embedding is multiplied by this before the sync, so that an engine with old weights is found out."""
 _NOISE = 0.05
@@ -52,29 +49,28 @@ def check_logprobs(
         synced = "after a sync of changed weights"
     limit = min(MAX_TOKENS, sampling.max_completion_tokens)
     few = dataclasses.replace(sampling, max_completion_tokens=limit)
-    with torch.no_grad(), computing_in(precision, policy.device):
-        batch = _sampled(engine, encoder, problems, few).to(policy.device)
-        features = policy.encode_images(batch.images)
-        mask = batch.completion_mask
-        trained = policy.logprobs(batch.student, batch.token_ids, mask, features, few.temperature)
-    gap = (trained - batch.rollout_logprobs).abs()[mask]
-    return judge_gap(type(engine).__name__, synced, gap, precision)
+    prompts = [encoder.student(problem) for problem in problems]
+    engine.wake()
+    with computing_in(precision, policy.device):
+        gap = logprob_gap(policy, engine, prompts, few)
+    engine.sleep()
+    return judge_gap(type(engine).__name__, synced, gap, bits_of(precision, engine))
 
 
-def judge_gap(engine: str, synced: str, gap: torch.Tensor, precision: str) -> Finding:
+def judge_gap(engine: str, synced: str, gap: torch.Tensor, bits: str) -> Finding:
     """Say whether log-probs of the same tokens are close enough.
 
     Args:
         engine: its name.
         synced: how it got its weights.
         gap: absolute differences in nats. [N]
-        precision: the trainer's.
+        bits: of the numbers, see weight_check.bits_of.
 
     Example:
-        >>> judge_gap("Engine", "after a sync", torch.tensor([0.25, 0.75]), "bf16-mixed").level
+        >>> judge_gap("Engine", "after a sync", torch.tensor([0.25, 0.75]), "16").level
         'fault'
     """
-    tolerance = TOLERANCES["16" if "16" in precision else "32"]
+    tolerance = TOLERANCES[bits]
     seen = (
         f"{engine} {synced}: over {gap.numel()} tokens its log-probs differ from the trainer's by {float(gap.mean()):.2g} "
         f"nats on average, {float(gap.max()):.2g} at most"
@@ -84,7 +80,7 @@ def judge_gap(engine: str, synced: str, gap: torch.Tensor, precision: str) -> Fi
     return Finding(
         check="log-probs",
         level="fault",
-        seen=f"{seen}; {tolerance:g} on average is the most at precision {precision}.",
+        seen=f"{seen}; {tolerance:g} on average is the most at {bits} bits.",
         advice="Rollouts would not be of the policy that is trained. Compare the engine's dtype, model and weights with it.",
     )
 
@@ -104,35 +100,3 @@ def _change(policy: Policy) -> None:
     if policy.has_adapters:
         for weight in adapters.weights_of(policy.model, adapters.POLICY):
             weight.add_(torch.randn_like(weight), alpha=_NOISE)
-
-
-def _sampled(
-    engine: RolloutEngine, encoder: PromptEncoder, problems: Sequence[Problem], sampling: Sampling
-) -> RolloutBatch:
-    """Sample a group for each problem and lay all of them out as one micro-batch."""
-    prompts = [encoder.student(problem) for problem in problems]
-    engine.wake()
-    groups = engine.generate(prompts, sampling, GROUP_SIZE)
-    engine.sleep()
-    units = [
-        [
-            Rollout(
-                problem=problem,
-                student=prompt,
-                teacher=None,
-                completion=completion,
-                verdict=Verdict(reward=0.0, correct=False),
-                advantage=0.0,
-            )
-            for completion in group
-        ]
-        for problem, prompt, group in zip(problems, prompts, groups, strict=True)
-    ]
-    num_tokens = sum(len(rollout.completion.token_ids) for unit in units for rollout in unit)
-    return collate(
-        units,
-        policy_version=0,
-        num_step_tokens=num_tokens,
-        num_step_completions=len(units) * GROUP_SIZE,
-        metrics={},
-    )

@@ -1,7 +1,8 @@
 """Rollouts by vLLM inside the trainer's process: one engine per rank, or one for a group of ranks that share its layers.
 
-The engine keeps weights of its own and takes new ones in place, never through a disk. It starts without any
-(load_format dummy), so that a completion can only come from weights that were handed over.
+The engine keeps weights of its own and takes new ones in place, never through a disk. A text model starts without any
+(load_format dummy). One that sees images reads its checkpoint at the start: vLLM 0.32 keeps the images' mean and
+standard deviation in buffers that a dummy start fills with noise, and that no sync brings.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from rlsd_lightning.engines.vllm_requests import (
     sampling_settings,
 )
 from rlsd_lightning.engines.vllm_world import (
+    inspect_models_here,
     keeping_process_group,
     same_process,
     same_random_state,
@@ -89,7 +91,10 @@ class VLLMEngine:
     ) -> None:
         if sleep_level not in (None, 0, 1, 2):
             raise ValueError(f"engine.sleep_level is {sleep_level}. Set it to 0, 1, 2 or null.")
-        self._path, self._revision, self._dtype = path, revision, dtype
+        self._path, self._revision = path, revision
+        self.dtype = dtype
+        self._over_all_tokens = temperature == 1
+        self.logprobs_leave_out: tuple[int, ...] = ()
         self._num_tp = tensor_parallel_size
         self._timeout_s = timeout_s
         self._on_gpu = torch.cuda.is_available()
@@ -102,7 +107,7 @@ class VLLMEngine:
             "gpu_memory_utilization": gpu_memory_utilization,
             "enforce_eager": not self._on_gpu if enforce_eager is None else enforce_eager,
             "enable_sleep_mode": self._sleep_level > 0,
-            "logprobs_mode": "raw_logprobs" if temperature == 1 else "processed_logprobs",
+            "logprobs_mode": "raw_logprobs" if self._over_all_tokens else "processed_logprobs",
             "seed": seed,
         }
         if max_num_seqs is not None:
@@ -111,6 +116,9 @@ class VLLMEngine:
             kv_cache_gb = _CPU_KV_CACHE_GB
         if kv_cache_gb is not None:
             self._arguments["kv_cache_memory_bytes"] = int(kv_cache_gb * 1e9)
+        if not self._on_gpu:
+            # vLLM draws a token behind every piece of a prompt and winds its generator back, which CPU ones cannot do.
+            self._arguments["enable_chunked_prefill"] = False
         self._arguments |= options or {}
         self._llm: Any = None
         self._version: int | None = None
@@ -129,6 +137,8 @@ class VLLMEngine:
             stop_ids=stop_token_ids(policy, tokenizer),
         )
         self._tied = tied_names(policy)
+        if not self._over_all_tokens:
+            self.logprobs_leave_out = policy.family.placeholder_token_ids
 
     def start(self) -> None:
         """See StartsWithRanks. Without ranks vLLM makes a group of one process, which `close` takes away.
@@ -141,7 +151,7 @@ class VLLMEngine:
         distributed = torch.distributed.is_initialized()
         if distributed:
             self._arguments["distributed_executor_backend"] = "external_launcher"
-        if self._vocabulary.image_token_id is not None:
+        if self._sees_images:
             limits = {"image": self._max_images, "video": 0}
             self._arguments.setdefault("limit_mm_per_prompt", limits)
         with same_process():
@@ -155,6 +165,7 @@ class VLLMEngine:
         if self._llm is None:
             return
         with keeping_process_group():
+            self._llm.llm_engine.engine_core.shutdown()  # an error's traceback may hold on to the engine
             self._llm = None
             gc.collect()
         if self._made_group and torch.distributed.is_initialized():
@@ -343,6 +354,10 @@ class VLLMEngine:
 
     # Ranks that share an engine
 
+    @property
+    def _sees_images(self) -> bool:
+        return self._vocabulary.image_token_id is not None
+
     def _find_tp_group(self) -> Any:
         """Return the ranks' group that shares this engine; it can send Python objects."""
         from vllm.distributed.parallel_state import get_tp_group
@@ -380,12 +395,14 @@ class VLLMEngine:
         from rlsd_lightning.engines.vllm_plugin import register
 
         register()
+        if not self._on_gpu:
+            inspect_models_here()
         with self._told("starting"):
             return LLM(
                 model=self._path,
                 revision=self._revision,
                 tokenizer_revision=self._revision,
-                load_format="dummy",
+                load_format="auto" if self._sees_images else "dummy",
                 worker_extension_cls="rlsd_lightning.engines.vllm_worker.RolloutWorker",
                 weight_transfer_config=WeightTransferConfig(backend="rlsd_in_process"),
                 disable_log_stats=True,

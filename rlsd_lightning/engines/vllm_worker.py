@@ -98,6 +98,19 @@ class InProcessReceiver(LayerwiseReceiver):
 class RolloutWorker:
     """What the trainer may ask of a vLLM worker by collective_rpc: mixed into vLLM's own class (worker_extension_cls)."""
 
+    def rlsd_settings(self: Any) -> dict[str, Any]:
+        """Return what a trainer has to know of a server that it has not started."""
+        config = self.vllm_config
+        transfer = config.weight_transfer_config
+        return {
+            "max_model_len": config.model_config.max_model_len,
+            "max_num_seqs": config.scheduler_config.max_num_seqs,
+            "logprobs_mode": config.model_config.logprobs_mode,
+            "dtype": str(config.model_config.dtype).removeprefix("torch."),
+            "backend": None if transfer is None else transfer.backend,
+            "num_workers": config.parallel_config.world_size_across_dp,
+        }
+
     def rlsd_weight_names(self: Any) -> list[str]:
         """Return the Hugging Face names of all weights that the model is made of; experts are left out."""
         return sorted(hugging_face_names(self.get_model()))
@@ -174,16 +187,15 @@ def incomplete_layers(model: nn.Module) -> Iterator[str]:
     rename = to_hugging_face(model)
     for name, layer in model.named_modules():
         info = reloading.get_layerwise_info(layer)
-        if not info.can_load() or not info.load_numel_total:
-            continue
-        if reloading.is_deferred_attention_layer(layer):  # its scales are never sent
-            continue
-        if info.load_numel < _num_expected(layer, info.load_numel_total):
+        if not info.can_load() or reloading.is_deferred_attention_layer(layer):
+            continue  # complete, or without weights in a checkpoint
+        if info.load_numel < _num_expected(layer):
             yield rename(name)
 
 
-def _num_expected(layer: nn.Module, total: int) -> int:
-    """Count the elements that a checkpoint has for a layer: vLLM pads vocabularies."""
+def _num_expected(layer: nn.Module) -> int:
+    """Count the elements that a checkpoint has for a layer's own weights: no buffers, and vLLM pads vocabularies."""
+    total = sum(weight.numel() for weight in layer.parameters(recurse=False))
     if not isinstance(layer, VocabParallelEmbedding):
         return total
     indices = layer.shard_indices

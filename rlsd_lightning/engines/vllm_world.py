@@ -57,6 +57,17 @@ def same_process() -> Iterator[None]:
             gc.unfreeze()
 
 
+def inspect_models_here() -> None:
+    """Have vLLM look at a model's class in this process, where the package has made torchvision usable.
+
+    vLLM does so in a fresh one, to leave CUDA alone here; without CUDA that costs 7 s and fails beside a torchvision
+    that does not fit.
+    """
+    from vllm.model_executor.models import registry
+
+    registry._run_in_subprocess = lambda inspect: inspect()
+
+
 @contextmanager
 def keeping_process_group() -> Iterator[None]:
     """Take an engine down inside: only vLLM's own groups of processes are destroyed."""

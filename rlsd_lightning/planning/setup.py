@@ -218,7 +218,7 @@ def read_setup(cfg: DictConfig) -> Setup:
         contrast=needs.contrast,
         has_anchor=loss.needs_anchor and teacher.kind is not FrozenTeacher,
         anchor_copies=lora is None,
-        engine_copies=not cfg.engine.shares_policy_weights,
+        engine_copies=not cfg.engine.get("shares_policy_weights", False),
         max_batch_prompts=cfg.engine.max_batch_prompts,
         gradient_checkpointing=cfg.model.gradient_checkpointing,
         freeze_vision=cfg.model.freeze_vision or lora is not None,

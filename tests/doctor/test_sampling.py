@@ -47,7 +47,7 @@ class Hot(TransformersEngine):
 def test_an_engine_with_the_trained_weights_agrees(policy, processor, shares, how):
     found = check(policy, processor, TransformersEngine(shares_policy_weights=shares))
     assert found.level == "ok"
-    assert found.seen.startswith(f"TransformersEngine {how}: over 64 tokens ")
+    assert found.seen.startswith(f"TransformersEngine {how}: over 32 tokens ")
 
 
 def test_an_engine_that_keeps_its_old_weights_is_found_out(policy, processor):
@@ -63,4 +63,4 @@ def test_how_much_is_too_much_depends_on_the_precision(policy, processor):
 
 def test_a_nan_is_a_fault():
     gap = torch.tensor([0.0, float("nan")])
-    assert judge_gap("Engine", "synced", gap, "32-true").level == "fault"
+    assert judge_gap("Engine", "synced", gap, "32").level == "fault"
