@@ -212,6 +212,55 @@ def test_a_logger_whose_package_is_missing_is_told_before_anything_is_loaded(pac
     assert list(loggers_are_installed({"exp_manager": {f"create_{package}_logger": False}})) == []
 
 
+ELSEWHERE = "tests.helpers.fakes.EngineElsewhere"
+OVERLAP = (
+    f"engine._target_={ELSEWHERE}",
+    "engine.script=none",
+    "rollout.overlap=true",
+    "rollout.max_policy_lag=1",
+    "loss={_target_: rlsd_lightning.loss.PolicyLoss, importance_cap: 2.0}",
+)
+
+
+@pytest.mark.parametrize(
+    "engine", ["rlsd_lightning.engines.transformers_engine.TransformersEngine", "builtins.dict"]
+)
+def test_overlap_needs_an_engine_elsewhere(engine):
+    changes = [change for change in OVERLAP if not change.startswith("engine.")]
+    (fault,) = faults(*changes, f"engine._target_={engine}")
+    name = engine.rpartition(".")[2]
+    assert fault.startswith(f"rollout.overlap is true, but engine is {name}, which samples in the")
+    assert "engine=vllm_server" in fault
+    validate(a_config(*OVERLAP), "fit")
+
+
+def test_overlap_needs_importance_sampling():
+    (fault,) = faults(*OVERLAP, "loss.importance_cap=null")
+    assert fault.startswith("rollout.overlap is true, but loss.importance_cap is null")
+    assert "Set loss.importance_cap=2.0" in fault
+
+
+@pytest.mark.parametrize(
+    ("overlap", "every", "lag"), [(True, 1, 1), (False, 2, 1), (False, 4, 3), (True, 4, 4)]
+)
+def test_the_lag_that_comes_about_must_be_allowed(overlap, every, lag):
+    """Weights that come every n steps are n - 1 old at the last one; overlap adds one."""
+    sync = f"{{_target_: builtins.dict, every_n_steps: {every}}}"
+    changes = (*OVERLAP, f"rollout.overlap={overlap}", f"callbacks.weight_sync={sync}")
+    (fault,) = faults(*changes, f"rollout.max_policy_lag={lag - 1}")
+    assert fault.startswith(f"rollout.max_policy_lag is {lag - 1}, but ")
+    assert ("rollout.overlap is true" in fault) == overlap
+    assert (f"callbacks.weight_sync.every_n_steps is {every}" in fault) == (every > 1)
+    assert fault.endswith(f"Set rollout.max_policy_lag={lag}.")
+    validate(a_config(*changes, f"rollout.max_policy_lag={lag}"), "fit")
+
+
+def test_weights_that_are_shared_are_never_old():
+    sync = "callbacks.weight_sync={_target_: builtins.dict, every_n_steps: 4}"
+    engine = "{_target_: rlsd_lightning.engines.transformers_engine.TransformersEngine, shares_policy_weights: true}"
+    validate(a_config(sync, f"engine={engine}"), "fit")
+
+
 def test_a_step_may_have_as_many_micro_batches_as_completions():
     validate(a_config("trainer.accumulate_grad_batches=8"), "fit")
 

@@ -213,17 +213,21 @@ class RolloutLoader:
 def told_apart(metrics: Mapping[str, Mean]) -> dict[str, Mean]:
     """Tell the times of a thread beside training as ahead/..., so that time/... adds up to what training took.
 
+    time/... of these phases is 0, as what is not measured again would be logged as it was before.
+
     Args:
         metrics: of rollouts that were made ahead.
 
     Example:
-        >>> sorted(told_apart({"time/rollout_s": Mean(2.0, 1), "rollout/accuracy": Mean(1.0, 2)}))
-        ['ahead/rollout_s', 'rollout/accuracy']
+        >>> told = told_apart({"time/rollout_s": Mean(2.0, 1), "rollout/accuracy": Mean(1.0, 2)})
+        >>> {name: float(mean) for name, mean in told.items()}
+        {'time/rollout_s': 0.0, 'rollout/accuracy': 0.5, 'ahead/rollout_s': 2.0}
     """
-    return {
-        f"ahead/{name.removeprefix('time/')}" if name.startswith("time/") else name: mean
-        for name, mean in metrics.items()
-    }
+    told = dict(metrics)
+    for name in [name for name in metrics if name.startswith("time/")]:
+        told[f"ahead/{name.removeprefix('time/')}"] = metrics[name]
+        told[name] = Mean(0.0, 1)
+    return told
 
 
 def step_seed(run_seed: int, step: int) -> int:

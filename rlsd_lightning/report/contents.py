@@ -129,6 +129,7 @@ CONTENTS = [
         stacked=True,
         series=[
             _each_step("time/rollout_s", "rollout"),
+            _each_step("time/rollout_wait_s", "waiting for the next rollout"),
             _each_step("time/verify_s", "verify", "green"),
             _each_step("time/teacher_s", "teacher", "purple"),
             _each_step("time/train_s", "train", "orange"),

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import threading
 
 import pytest
 
@@ -9,11 +10,18 @@ from rlsd_lightning.data.loader import RolloutLoader, step_seed
 from rlsd_lightning.data.rollouts import RolloutCollector
 from rlsd_lightning.data.supply import IndexedSupply, StreamSupply
 from rlsd_lightning.types import Problem, Sampling
-from tests.helpers.fakes import FixedCredit, PlainEncoder, ScriptedEngine, ScriptedVerifier
+from tests.helpers.fakes import (
+    EngineElsewhere,
+    FixedCredit,
+    PlainEncoder,
+    ScriptedEngine,
+    ScriptedVerifier,
+)
 from tests.helpers.ranks import run_ranks
 
 PROBLEMS = [Problem(f"p{i}", f"question {i}", reference="r") for i in range(10)]
 NUM_STEPS, MICRO_BATCHES = 4, 3
+PATIENCE_S = 20
 
 
 def script(prompt_id, place, seed):
@@ -37,12 +45,21 @@ def streamed():
     return StreamSupply(lambda row: iter(rows[row:]), 4, lambda problem: problem.id != "p4")
 
 
-def loader(supply=None, engine=None, **settings):
+def all_alike(problem, response):
+    return 0.5
+
+
+def some_alike(problem, response):
+    """Groups of every third problem teach nothing."""
+    return 0.5 if int(problem.id[1:]) % 3 == 0 else judge(problem, response)
+
+
+def loader(supply=None, engine=None, credit=None, judge=judge, **settings):
     collector = RolloutCollector(
         engine or ScriptedEngine(script),
         PlainEncoder(),
         ScriptedVerifier(judge),
-        FixedCredit(),
+        credit or FixedCredit(),
         group_size=4,
     )
     defaults = {
@@ -228,3 +245,180 @@ def test_ranks_share_a_step_without_overlap_and_count_it_together(supply):
         assert len(shares[0]) == len(shares[1]) == 8
         counts = {batch[5:7] for batches in (*ranks, single) for batch in batches[here]}
         assert len(counts) == 1
+
+
+def train(made, engine, num_steps=NUM_STEPS, first=0):
+    """Go through steps as training does: what a step's end waits for, then new weights. Return the batches by step."""
+    batches, steps = iter(made), []
+    for step in range(first, num_steps):
+        steps.append([next(batches) for _ in range(MICRO_BATCHES)])
+        made.wait()
+        engine.load_weights((), step + 1)
+    return steps
+
+
+def overlapping(during=lambda call: None, supply=None, **settings):
+    engine = EngineElsewhere(script, during)
+    return loader(supply, engine, overlap=True, **settings), engine
+
+
+def versions(steps):
+    return [{batch.policy_version for batch in step} for step in steps]
+
+
+def without_metrics(steps):
+    return [[describe(batch)[:-1] for batch in step] for step in steps]
+
+
+def problems(steps):
+    return [sorted({r.problem.id for batch in step for r in batch.rollouts}) for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("supply", "settings"),
+    [(indexed, {}), (streamed, {}), (indexed, {"refill_rounds": 2, "judge": some_alike})],
+    ids=["indexed", "streamed", "refilled"],
+)
+def test_overlap_gives_every_step_the_rollouts_that_it_has_without(supply, settings):
+    """The script does not look at weights, so that nothing but their version differs."""
+    made, engine = overlapping(supply=supply(), **settings)
+    found = without_metrics(train(made, engine))
+    plain_engine = EngineElsewhere(script)
+    plain = loader(supply(), plain_engine, **settings)
+    assert found == without_metrics(train(plain, plain_engine))
+    assert engine.num_calls == plain_engine.num_calls
+    assert (engine.num_calls > NUM_STEPS) == bool(settings)
+    made.close()
+
+
+def test_weights_are_one_step_old_from_the_second_step_on():
+    made, engine = overlapping()
+    assert versions(train(made, engine)) == [{0}, {0}, {1}, {2}]  # the steps are 0, 1, 2, 3
+    engine = EngineElsewhere(script)
+    assert versions(train(loader(engine=engine), engine)) == [{0}, {1}, {2}, {3}]
+    made.close()
+
+
+def test_the_oldest_weights_of_a_step_count():
+    """They changed while the first completions were sampled; the refill has the newer ones alone."""
+    engine = EngineElsewhere(script)
+    engine.during = lambda call: setattr(engine, "versions", (7, 9) if call == 0 else (9,))
+    first = next(iter(loader(engine=engine, judge=all_alike, refill_rounds=1)))
+    assert engine.num_calls == 2
+    assert first.policy_version == 7
+
+
+def test_an_engine_with_weights_of_its_own_must_say_which_it_used():
+    engine = EngineElsewhere(script)
+    engine.versions = ()
+    with pytest.raises(RuntimeError, match=r"no weight_versions.*load_weights.*callbacks\.weight"):
+        next(iter(loader(engine=engine)))
+
+
+def test_the_next_step_is_made_while_a_step_trains_and_none_beyond_the_last():
+    begun = [threading.Event() for _ in range(NUM_STEPS)]
+    trained = [threading.Event() for _ in range(NUM_STEPS)]
+
+    def generate(call):
+        begun[call].set()
+        assert call == 0 or trained[call - 1].wait(PATIENCE_S)
+
+    made, engine = overlapping(generate)
+    for place, _ in enumerate(made):
+        step, micro_batch = divmod(place, MICRO_BATCHES)
+        if micro_batch == 1 and step + 1 < NUM_STEPS:
+            assert begun[step + 1].wait(PATIENCE_S)
+            assert engine.num_calls == step + 1
+            trained[step].set()
+    assert engine.num_calls == NUM_STEPS
+    made.close()
+
+
+def test_no_weights_come_while_rollouts_are_made():
+    """Not between a step's first completions and its refill either: a step has one version."""
+    weights_came = threading.Event()
+    used = []
+
+    def leave_time_for_weights(call):
+        if call in (2, 3):  # of the second step
+            assert not weights_came.wait(0.05)
+        used.append(engine.versions)
+
+    made, engine = overlapping(leave_time_for_weights, judge=all_alike, refill_rounds=1)
+    give = engine.load_weights
+    engine.load_weights = lambda named, version: (weights_came.set(), give(named, version))
+    train(made, engine, num_steps=2)
+    made.close()
+    assert used == [(0,), (0,), (0,), (0,), (1,), (1,)]
+
+
+def test_the_engine_is_woken_and_laid_to_rest_by_the_main_thread():
+    """It may be collective; between steps the engine rests, whoever uses it then."""
+    made, engine = overlapping()
+    threads = []
+    engine.wake = lambda: threads.append(("wake", threading.current_thread()))
+    engine.sleep = lambda: threads.append(("sleep", threading.current_thread()))
+    batches = iter(made)
+    for _ in range(MICRO_BATCHES):
+        next(batches)
+    made.wait()
+    here = threading.current_thread()
+    assert threads == 2 * [("wake", here), ("sleep", here)]
+    made.close()
+
+
+def test_the_teachers_view_is_made_ahead_where_the_schedule_may_still_ask_for_it():
+    """Lambda is 0 while the second step is sampled, and is set above it before the step trains."""
+    credit = FixedCredit(needs_teacher=False)
+    made, engine = overlapping(credit=credit)
+    first, second = train(made, engine, num_steps=2)
+    assert all(batch.teacher is None for batch in first)
+    assert any(batch.teacher is not None for batch in second)
+    made.close()
+
+
+def test_times_of_the_thread_are_told_apart():
+    made, engine = overlapping()
+    first, second, *_ = train(made, engine)
+    for phase in ("rollout_s", "verify_s", "encode_teacher_s"):
+        assert float(first[0].metrics[f"time/{phase}"]) > 0
+        assert float(second[0].metrics[f"time/{phase}"]) == 0
+        assert float(second[0].metrics[f"ahead/{phase}"]) > 0
+    made.close()
+
+
+def test_an_error_in_the_thread_is_raised_when_its_step_begins():
+    def fail(call):
+        if call == 2:
+            raise ConnectionError("the engine is gone")
+
+    made, _ = overlapping(fail)
+    batches = iter(made)
+    for _ in range(2 * MICRO_BATCHES):
+        next(batches)
+    made.wait()
+    assert made.state_dict()["steps_done"] == 2  # the step before can still be saved
+    with pytest.raises(ConnectionError, match="the engine is gone"):
+        next(batches)
+    made.close()
+
+
+@pytest.mark.parametrize("supply", [indexed, streamed])
+@pytest.mark.parametrize("done", range(NUM_STEPS + 1))
+def test_a_resumed_loader_takes_the_problems_that_were_ahead_again(supply, done):
+    whole, engine = overlapping(supply=supply())
+    wanted = problems(train(whole, engine))
+    first, engine = overlapping(supply=supply())
+    found = problems(train(first, engine, done))
+    state = first.state_dict()
+    resumed, engine = overlapping(supply=supply())
+    resumed.load_state_dict(state)
+    engine.load_weights((), done)  # as WeightSync does at the start
+    steps = train(resumed, engine, first=done)
+    assert found + problems(steps) == wanted
+    assert versions(steps[:2]) == [{done}, {done}][: NUM_STEPS - done]
+    plain = loader(supply())
+    list(itertools.islice(plain, done * MICRO_BATCHES))
+    assert state == plain.state_dict()
+    for made in (whole, first, resumed):
+        made.close()

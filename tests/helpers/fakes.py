@@ -25,6 +25,7 @@ class ScriptedEngine:
     """Returns given token ids: script(prompt id, place in the group, seed) -> token ids."""
 
     shares_policy_weights = True
+    versions = ()
 
     def __init__(self, script, tokenizer=None):
         self.script = script
@@ -41,7 +42,13 @@ class ScriptedEngine:
     def _completion(self, token_ids):
         text = self.tokenizer.decode(token_ids) if self.tokenizer else " ".join(map(str, token_ids))
         logprobs = [-0.5 - 0.01 * token for token in token_ids]
-        return Completion(token_ids=token_ids, logprobs=logprobs, text=text, finish_reason="stop")
+        return Completion(
+            token_ids=token_ids,
+            logprobs=logprobs,
+            text=text,
+            finish_reason="stop",
+            weight_versions=self.versions,
+        )
 
     def load_weights(self, named_tensors, version):
         raise AssertionError("this engine has no weights")
@@ -51,6 +58,36 @@ class ScriptedEngine:
 
     def wake(self):
         self.calls.append("wake")
+
+
+class EngineElsewhere(ScriptedEngine):
+    """A scripted engine with weights of its own, as in another process: completions tell which ones sampled them.
+
+    `during(call)` runs while it generates; calls count from 0. It must have come back before weights are given.
+    """
+
+    shares_policy_weights = False
+    runs_elsewhere = True
+    versions = (0,)
+
+    def __init__(self, script, during=lambda call: None):
+        super().__init__(script)
+        self.during = during
+        self.num_calls = 0
+        self.is_at_work = False
+
+    def generate(self, prompts, sampling, group_size):
+        self.is_at_work = True
+        try:
+            self.during(self.num_calls)
+            return super().generate(prompts, sampling, group_size)
+        finally:
+            self.num_calls += 1
+            self.is_at_work = False
+
+    def load_weights(self, named_tensors, version):
+        assert not self.is_at_work
+        self.versions = (version,)
 
 
 class ScriptedVerifier:

@@ -13,11 +13,14 @@ from rlsd_lightning.quickstart.shapes import Shapes, draw_puzzles
 from rlsd_lightning.quickstart.tiny_model import build_model, build_processor
 
 PLUGINS = '''
+import contextlib
 import os
 import signal
+import threading
 
 from lightning.pytorch.callbacks import Callback
 
+from rlsd_lightning.engines.transformers_engine import TransformersEngine
 from rlsd_lightning.types import Verdict
 
 
@@ -27,6 +30,30 @@ class SpreadVerifier:
     def verify(self, problem, response):
         reward = (sum(map(ord, response)) % 7) / 6
         return Verdict(reward=reward, correct=reward > 0.5)
+
+
+class EngineElsewhere(TransformersEngine):
+    """Stands for an engine in another process: weights of its own; whoever comes while it is in use has not waited."""
+
+    runs_elsewhere = True
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.in_use = threading.Lock()
+
+    @contextlib.contextmanager
+    def alone(self):
+        assert self.in_use.acquire(blocking=False), "the engine is in use"
+        yield
+        self.in_use.release()
+
+    def generate(self, *arguments):
+        with self.alone():
+            return super().generate(*arguments)
+
+    def load_weights(self, *arguments):
+        with self.alone():
+            super().load_weights(*arguments)
 
 
 class SignalOnce(Callback):
