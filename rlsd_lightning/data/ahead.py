@@ -15,6 +15,10 @@ Made = TypeVar("Made")
 log = logging.getLogger(__name__)
 
 
+class AbandonedError(RuntimeError):
+    """Raised in the thread where nobody waits any more for what it makes."""
+
+
 class Ahead(Generic[Made]):
     """Makes what it is told to in a thread of its own, and raises what went wrong there where it is asked for.
 
@@ -34,6 +38,7 @@ class Ahead(Generic[Made]):
         self._orders: SimpleQueue[tuple[Future[Made], Callable[[], Made]] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._future: Future[Made] | None = None
+        self._is_closing = threading.Event()
 
     @property
     def has_begun(self) -> bool:
@@ -44,7 +49,8 @@ class Ahead(Generic[Made]):
         """Have something made.
 
         Args:
-            make: runs in the thread; nothing in it may be collective or draw from global random generators.
+            make: runs in the thread; nothing in it may be collective or draw from global random generators. It asks
+                `check_wanted` now and then.
         """
         assert self._future is None, "what was made before has not been taken yet"
         if self._thread is None:
@@ -65,17 +71,25 @@ class Ahead(Generic[Made]):
         future, self._future = self._future, None
         return future.result()
 
+    def check_wanted(self) -> None:
+        """Raise an AbandonedError in the thread once `close` waits for it to end."""
+        if self._is_closing.is_set():
+            raise AbandonedError("nobody waits for this any more")
+
     def close(self) -> None:
-        """End the thread, after what it is at; an error that nobody has come for is logged."""
+        """End the thread, as soon as what it is at can be left; an error that nobody has come for is logged."""
         if self._thread is None:
             return
         if self._future is not None and not self._future.done():
-            log.warning("Waiting for the rollouts that are being made beside training to end.")
+            log.warning("Waiting for the engine to leave off the next step's rollouts.")
+        self._is_closing.set()
         self._orders.put(None)
         self._thread.join()
-        if self._future is not None and (error := self._future.exception()) is not None:
+        error = None if self._future is None else self._future.exception()
+        if error is not None and not isinstance(error, AbandonedError):
             log.error("Making the next step's rollouts had failed:", exc_info=error)
         self._thread = self._future = None
+        self._is_closing.clear()
 
     def _work(self) -> None:
         while (order := self._orders.get()) is not None:

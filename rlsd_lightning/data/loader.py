@@ -126,7 +126,7 @@ class RolloutLoader:
         self._awake.close()
 
     def close(self) -> None:
-        """End the thread, after what it is at; rollouts that no step came for are dropped."""
+        """End the thread, as soon as the engine can be left off; rollouts that no step came for are dropped."""
         self._ahead.close()
 
     def state_dict(self) -> dict[str, Any]:
@@ -166,15 +166,17 @@ class RolloutLoader:
         self._supply_before_ahead = self._supply.state_dict()
         self._awake.enter_context(self._collector.awake())
         version = self._policy_version()
-        self._ahead.begin(partial(self._collect, step, version, ahead=True))
+        self._ahead.begin(partial(self._collect, step, version, self._ahead))
 
-    def _collect(self, step: int, version: int, ahead: bool = False) -> _StepRollouts:
+    def _collect(
+        self, step: int, version: int, ahead: Ahead[_StepRollouts] | None = None
+    ) -> _StepRollouts:
         """Collect this rank's rollouts of a step.
 
         Args:
             step: counted from 0.
             version: of the policy at present.
-            ahead: in a thread beside training.
+            ahead: the thread beside training that this runs in; None in the main thread.
         """
         mine = self._supply.take(step)[self._rank :: self._world_size]
         sampling = replace(self._sampling, seed=step_seed(self._sampling.seed, step))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rlsd_lightning.credit import group_advantages
 from rlsd_lightning.credit.spans import span_mask
+from rlsd_lightning.data.ahead import Ahead
 from rlsd_lightning.data.overlength import Overlength
 from rlsd_lightning.data.refill import is_flat
 from rlsd_lightning.data.teacher_views import contrast_prompts, teacher_prompts
@@ -72,7 +74,7 @@ class RolloutCollector:
         self.pool = pool
 
     def collect(
-        self, problems: Sequence[Problem], sampling: Sampling, ahead: bool = False
+        self, problems: Sequence[Problem], sampling: Sampling, ahead: Ahead[Any] | None = None
     ) -> tuple[list[list[Rollout]], dict[str, Mean]]:
         """Return one group of rollouts per problem, and what was measured on the way.
 
@@ -81,19 +83,25 @@ class RolloutCollector:
         Args:
             problems: [P]
             sampling: how completions are drawn.
-            ahead: for a later step than the one being trained: the teacher's view is made if the method may ever ask
-                for it, as what its schedule says of that step is not known yet.
+            ahead: the thread beside training that this runs in, for a later step than the one being trained; None in
+                the main thread. Ahead, the teacher's view is made if the method may ever ask for it, as what its schedule
+                says of that step is not known yet.
+
+        Raises:
+            AbandonedError: nobody waits for them any more.
         """
+        if ahead is not None:
+            ahead.check_wanted()
         watch = Stopwatch()
         with watch.phase("rollout"):
             students = [self.encoder.student(problem) for problem in problems]
         if self.pool is not None and isinstance(self.engine, StreamsCompletions):
             completions, verdicts = self._generate_and_judge(
-                self.engine, self.pool, problems, students, sampling, watch
+                self.engine, self.pool, problems, students, sampling, watch, ahead
             )
         else:
             with watch.phase("rollout"):
-                completions = self.engine.generate(students, sampling, self.group_size)
+                completions = self._generate(students, sampling, ahead)
             with watch.phase("verify"):
                 verdicts = self._judge(problems, completions)
         verdicts = [
@@ -102,7 +110,7 @@ class RolloutCollector:
         ]
         with watch.phase("encode_teacher"):
             teachers, contrasts = self._teacher_views(
-                problems, students, completions, verdicts, ahead
+                problems, students, completions, verdicts, is_ahead=ahead is not None
             )
         advantages = self._advantages(verdicts)
         groups = [
@@ -158,11 +166,11 @@ class RolloutCollector:
         students: Sequence[Prompt],
         completions: list[list[Completion]],
         verdicts: list[list[Verdict]],
-        ahead: bool,
+        is_ahead: bool,
     ) -> tuple[list[Prompt | None], list[Prompt | None]]:
         """Return what the teacher reads of each problem, and that with a wrong reference; None where not needed."""
         nothing: list[Prompt | None] = [None] * len(problems)
-        is_asked = ever_asks_teacher(self.credit) if ahead else self.credit.needs_teacher
+        is_asked = ever_asks_teacher(self.credit) if is_ahead else self.credit.needs_teacher
         if not is_asked:
             return nothing, nothing
         teachers = teacher_prompts(
@@ -185,6 +193,32 @@ class RolloutCollector:
         judge = verify_batch if self.pool is None else self.pool.verify_batch
         return self._grouped(judge(self.verifier, asked, responses))
 
+    def _generate(
+        self, students: Sequence[Prompt], sampling: Sampling, ahead: Ahead[Any] | None
+    ) -> list[list[Completion]]:
+        """Return each prompt's completions; ahead of training group by group, so that the engine can be left off."""
+        if ahead is None or not isinstance(self.engine, StreamsCompletions):
+            return self.engine.generate(students, sampling, self.group_size)
+        with closing(self._arriving(self.engine, students, sampling, ahead)) as arriving:
+            groups = dict(arriving)
+        return [groups[place] for place in range(len(students))]
+
+    def _arriving(
+        self,
+        engine: StreamsCompletions,
+        students: Sequence[Prompt],
+        sampling: Sampling,
+        ahead: Ahead[Any] | None,
+    ) -> Generator[tuple[int, list[Completion]], None, None]:
+        """Yield each prompt's place with its completions as they come; ahead of training, while they are wanted.
+
+        Nothing else holds the engine's generator, so that it ends with this one and takes back what is under way.
+        """
+        for place, group in engine.generate_each(students, sampling, self.group_size):
+            if ahead is not None:
+                ahead.check_wanted()
+            yield place, group
+
     def _generate_and_judge(
         self,
         engine: StreamsCompletions,
@@ -193,15 +227,19 @@ class RolloutCollector:
         students: Sequence[Prompt],
         sampling: Sampling,
         watch: Stopwatch,
+        ahead: Ahead[Any] | None,
     ) -> tuple[list[list[Completion]], list[list[Verdict]]]:
         """Have each group judged while the engine goes on with the others.
 
         The phase "verify" is what judging adds to the time that generating takes.
         """
         arrived: dict[int, list[Completion]] = {}
-        with pool.batch(self.verifier) as batch:
+        with (
+            pool.batch(self.verifier) as batch,
+            closing(self._arriving(engine, students, sampling, ahead)) as arriving,
+        ):
             watch.start("rollout")
-            for place, group in engine.generate_each(students, sampling, self.group_size):
+            for place, group in arriving:
                 arrived[place] = group
                 watch.stop("rollout")
                 with watch.phase("verify"):

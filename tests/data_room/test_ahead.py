@@ -5,7 +5,7 @@ import traceback
 
 import pytest
 
-from rlsd_lightning.data.ahead import Ahead
+from rlsd_lightning.data.ahead import AbandonedError, Ahead
 
 PATIENCE_S = 20
 
@@ -55,19 +55,26 @@ def test_what_is_raised_there_is_raised_where_it_is_taken_with_its_own_traceback
 
 
 def test_closing_waits_for_what_is_under_way_and_says_so(ahead, caplog):
-    began, go_on, ended = (threading.Event() for _ in range(3))
+    began, ended = threading.Event(), threading.Event()
 
     def work():
         began.set()
-        assert go_on.wait(PATIENCE_S)
-        ended.set()
+        while True:
+            try:
+                ahead.check_wanted()
+            except AbandonedError:
+                ended.set()
+                raise
 
     ahead.begin(work)
     assert began.wait(PATIENCE_S)
-    threading.Timer(0.05, go_on.set).start()
     ahead.close()
     assert ended.is_set()
-    assert "Waiting for the rollouts" in caplog.text
+    assert [record.message for record in caplog.records] == [
+        "Waiting for the engine to leave off the next step's rollouts."
+    ]
+    ahead.begin(lambda: ahead.check_wanted() or 2)
+    assert ahead.take() == 2
 
 
 def test_an_error_that_nobody_comes_for_is_logged(ahead, caplog):

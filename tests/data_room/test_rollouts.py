@@ -1,9 +1,12 @@
 """From problems to rollouts: every completion with its own problem, verdict and advantage."""
 
+import contextlib
+import threading
 import time
 
 import pytest
 
+from rlsd_lightning.data.ahead import AbandonedError, Ahead
 from rlsd_lightning.data.rollouts import RolloutCollector, rollout_metrics
 from rlsd_lightning.metrics import Mean
 from rlsd_lightning.types import Problem, Sampling
@@ -285,3 +288,42 @@ def test_a_fault_of_the_verifier_or_of_the_engine_ends_a_step_that_overlaps(star
     sound = judging(started_pool, StreamingEngine, tmp_path / "3")
     groups, _ = sound.collect(PROBLEMS, SAMPLING)
     assert rewards(groups) == [[0, 1, 1, 0], [1, 0, 1, 0]]
+
+
+@pytest.mark.parametrize("is_pooled", [False, True])
+def test_an_engine_ahead_of_training_is_left_off_once_nobody_waits(
+    started_pool, tmp_path, is_pooled
+):
+    """After the group that it is at, and in the thread itself: whoever waits for its end finds it at rest."""
+    ahead, events, first_is_there = Ahead(), [], threading.Event()
+
+    class PatientEngine(StreamingEngine):
+        """Goes on with its second group once nobody waits for it."""
+
+        def generate_each(self, prompts, sampling, group_size):
+            groups = self.generate(prompts, sampling, group_size)
+            try:
+                yield 1, groups[1]
+                first_is_there.set()
+                end = time.monotonic() + 20
+                with contextlib.suppress(AbandonedError):
+                    while time.monotonic() < end:
+                        ahead.check_wanted()
+                        time.sleep(0.001)
+                yield 0, groups[0]
+                events.append("went on")
+            finally:
+                events.append(threading.current_thread().name)
+
+    made = judging(started_pool, PatientEngine, tmp_path / "judged", b=(4, 1, 1, 1))
+    made.pool = started_pool if is_pooled else None
+
+    def collect():
+        with pytest.raises(AbandonedError):
+            made.collect(PROBLEMS, SAMPLING, ahead)
+        events.append("left off")
+
+    ahead.begin(collect)
+    assert first_is_there.wait(20)
+    ahead.close()
+    assert events == ["rollouts-ahead", "left off"]
