@@ -30,6 +30,7 @@ COMMANDS = {
     "audit": "try to fool the verifier on the training problems, without a model, and print what it paid",
     "plan": "say what a run needs, without weights, data or GPUs: memory, seconds, what to change",
     "doctor": "look for what could stop or spoil a run: packages, GPUs, ranks, disk, data, verifier, prompts, engine",
+    "serve-rollouts": "start a vLLM server that samples for training, and stay until Ctrl-C",
 }
 """What the command line can be told to do, one line each."""
 
@@ -43,6 +44,7 @@ _UNUSED = {
     "audit": ("model", "evaluators"),
     "plan": ("data.train", "evaluators"),
     "doctor": (),
+    "serve-rollouts": ("data", "evaluators", "prompt", "verifier"),
 }
 """Sections that a command never reads: a value may still be missing there."""
 

@@ -23,9 +23,12 @@ SWEEP_JOB = "RLSD_SWEEP_JOB"
 HARMLESS = (
     "command",
     "checkpoint",
+    "engine.servers",
+    "engine.trainer_host",
     "exp_manager",
     "paths.run",
     "paths.output",
+    "serving",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.enable_checkpointing",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import logging
 import threading
 import uuid
@@ -25,7 +26,6 @@ _MAX_TRIES = 4
 """A request after which so many servers have gone is taken for the reason."""
 _ABORT_S = 3.0
 """How long is waited for a server to confirm that it has given up requests."""
-_INTERNAL_ERROR = 500
 
 
 @dataclass(eq=False, slots=True)
@@ -155,7 +155,10 @@ class Dispatch:
                 self._abort(server, [name])
             return None
         except RefusedError as error:
-            if error.status >= _INTERNAL_ERROR and not server.client.is_healthy():
+            if (
+                error.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR
+                and not server.client.is_healthy()
+            ):
                 server.lose(str(error))
                 return None
             raise EngineError(

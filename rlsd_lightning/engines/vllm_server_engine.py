@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import http
 import io
 import logging
 import threading
@@ -51,7 +52,6 @@ log = logging.getLogger(__name__)
 
 _NOT_A_NUMBER = -9999.0
 """What vLLM sends instead of a log-prob that is not finite."""
-_NOT_FOUND, _FORBIDDEN = 404, 403
 
 
 class VLLMServerEngine:
@@ -358,7 +358,7 @@ class VLLMServerEngine:
             yield f"{server.url}: {error}"
             return
         except RefusedError as error:
-            if error.status == _NOT_FOUND:
+            if error.status == http.HTTPStatus.NOT_FOUND:
                 yield f"{server.url}: its routes for training are off (VLLM_SERVER_DEV_MODE=1 turns them on)"
             else:
                 yield (
@@ -374,17 +374,8 @@ class VLLMServerEngine:
                 f"{server.url}: log-probs are {mode}; rollout.sampling.temperature needs {self._logprobs_mode} "
                 "(serve-rollouts sets it from the same key)"
             )
-        if not _takes_tokens(client):
+        if GENERATE not in client.get("/openapi.json")["paths"]:
             yield f"{server.url}: {GENERATE} is off (--enable-scale-out turns it on)"
-
-
-def _takes_tokens(client: ServerClient) -> bool:
-    """Whether the route for token ids is there: it complains of an empty request."""
-    try:
-        client.post(GENERATE, {})
-    except RefusedError as error:
-        return error.status not in (_NOT_FOUND, _FORBIDDEN)
-    return True
 
 
 def _as_url(picture: Image.Image) -> str:
