@@ -23,7 +23,7 @@ from rlsd_lightning.weight_check import (
     bits_of,
     first_layer_that_differs,
     fixed_prompts,
-    logprob_gap,
+    gap_of,
 )
 from rlsd_lightning.weights import named_weights, weight_names
 
@@ -164,15 +164,16 @@ class WeightSync(Callback):
         sampling = Sampling(
             max_completion_tokens=self._num_tokens, temperature=pl_module.temperature
         )
-        with (
-            watch.phase("comparing log-probs"),
-            _awake(pl_module.engine),
-            trainer.precision_plugin.forward_context(),
-            _agreeing(trainer),
-        ):
+        copies = [replica for _, replica in _copies(pl_module.engine)]
+        # All ranks have sampled before any scores: where weights are sharded a forward pass waits for every rank.
+        with watch.phase("sampling a few tokens"), _agreeing(trainer), _awake(pl_module.engine):
+            sampled = [replica.generate(self._prompts, sampling, 1) for replica in copies]
+        with watch.phase("comparing log-probs"), trainer.precision_plugin.forward_context():
             means = [
-                logprob_gap(pl_module.policy, replica, self._prompts, sampling).mean().item()
-                for _, replica in _copies(pl_module.engine)
+                gap_of(pl_module.policy, replica, self._prompts, groups, sampling.temperature)
+                .mean()
+                .item()
+                for replica, groups in zip(copies, sampled, strict=True)
             ]
         largest = max((nan_is_large(mean) for mean in means), default=0.0)
         table = torch.tensor(largest, device=trainer.strategy.root_device)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rlsd_lightning.interfaces import DescribesLogprobs, RolloutEngine, TracesLayers
 from rlsd_lightning.layer_trace import LayerTrace, first_difference
+from rlsd_lightning.logprobs import token_logprobs
 from rlsd_lightning.models import Policy
 from rlsd_lightning.packing import image_batch, pack_rows
 from rlsd_lightning.prompts import PromptEncoder
@@ -84,9 +85,33 @@ def logprob_gap(
     Returns:
         Absolute differences of the sampled tokens' log-probs, in nats. [N]
     """
-    groups = engine.generate(prompts, sampling, 1)
+    return gap_of(
+        policy, engine, prompts, engine.generate(prompts, sampling, 1), sampling.temperature
+    )
+
+
+@torch.no_grad()
+def gap_of(
+    policy: Policy,
+    engine: RolloutEngine,
+    prompts: Sequence[Prompt],
+    groups: Sequence[Sequence[Completion]],
+    temperature: float,
+) -> Tensor:
+    """Score an engine's completions with the policy. See `logprob_gap`.
+
+    Args:
+        policy: whose weights the engine should have.
+        engine: which sampled them.
+        prompts: [P]
+        groups: the completions of each. [P][G]
+        temperature: at which they were sampled.
+
+    Returns:
+        Absolute differences of the sampled tokens' log-probs, in nats. [N]
+    """
     left_out = engine.logprobs_leave_out if isinstance(engine, DescribesLogprobs) else ()
-    trained = score(policy, prompts, groups, sampling.temperature, left_out)
+    trained = score(policy, prompts, groups, temperature, left_out)
     sampled = [value for group in groups for each in group for value in each.logprobs]
     return (trained - torch.tensor(sampled, device=trained.device)).abs()
 
@@ -123,11 +148,14 @@ def score(
     lengths = torch.tensor([len(ids) for ids in completions], device=policy.device)
     mask = torch.arange(token_ids.shape[1], device=policy.device) < lengths.unsqueeze(1)
     states = policy.predictors(rows, mask, features)
-    if not left_out:
-        return policy.logprobs_of(states, token_ids, mask, temperature or 1.0)[mask]
-    logits = policy.logits(states) / (temperature or 1.0)
-    logits[:, list(left_out)] = -torch.inf
-    return logits.log_softmax(-1).gather(1, token_ids[mask].unsqueeze(1)).squeeze(1)
+    policy.placement.release(policy)
+    with policy.placement.gathered([policy.model.get_output_embeddings().weight]) as (head,):
+        head, sampled = head.to(states.dtype), token_ids[mask]
+        if not left_out:
+            return token_logprobs(states, head, sampled, temperature or 1.0)
+        logits = torch.nn.functional.linear(states, head).float() / (temperature or 1.0)
+        logits[:, list(left_out)] = -torch.inf
+        return logits.log_softmax(-1).gather(1, sampled.unsqueeze(1)).squeeze(1)
 
 
 @torch.no_grad()
