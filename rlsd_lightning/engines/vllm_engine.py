@@ -40,6 +40,8 @@ from rlsd_lightning.models import Policy
 from rlsd_lightning.types import Completion, Prompt, Sampling
 from rlsd_lightning.weights import tied_names, with_tied
 
+_living: list[Any] = []
+"""The engine of this process."""
 _CPU_KV_CACHE_GB = 0.5
 """vLLM would take nearly all of the machine's memory."""
 
@@ -148,6 +150,11 @@ class VLLMEngine:
         """
         if self._llm is not None:
             return
+        if _living:
+            raise EngineError(
+                "engine: another vLLM engine lives in this process, and taking one down takes the other's state along. "
+                "Close it first."
+            )
         distributed = torch.distributed.is_initialized()
         if distributed:
             self._arguments["distributed_executor_backend"] = "external_launcher"
@@ -156,6 +163,7 @@ class VLLMEngine:
             self._arguments.setdefault("limit_mm_per_prompt", limits)
         with same_process():
             self._llm = self._make()
+        _living.append(self)
         self._made_group = not distributed
         self._max_model_len = self._llm.llm_engine.model_config.max_model_len
         self._tp_group = self._find_tp_group() if self._num_tp > 1 else None
@@ -168,6 +176,7 @@ class VLLMEngine:
             self._llm.llm_engine.engine_core.shutdown()  # an error's traceback may hold on to the engine
             self._llm = None
             gc.collect()
+        _living.remove(self)
         if self._made_group and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         self._version = None
@@ -332,7 +341,6 @@ class VLLMEngine:
         logprobs = [at[token].logprob for at, token in zip(output.logprobs, token_ids, strict=True)]
         if not all(map(math.isfinite, logprobs)):
             self._ask("rlsd_clear_kv_cache")  # or they spoil later requests
-            self._forget_old_values_after_abort()
             raise EngineError(
                 f"engine: log-probs of a completion of problem {prompt.id!r} are not finite, at weight version "
                 f"{self._version}. The weights or the activations hold NaN: lower optim.lr, or look at the last steps.",
@@ -347,10 +355,6 @@ class VLLMEngine:
                 sorted({int(span.version) for span in output.weight_versions or ()})
             ),
         )
-
-    def _forget_old_values_after_abort(self) -> None:
-        self._abort_all()
-        self._forget_old_values()
 
     # Ranks that share an engine
 
@@ -427,11 +431,19 @@ class VLLMEngine:
 
     @contextmanager
     def _aborting_what_is_left(self) -> Iterator[None]:
-        """Leave no request in vLLM, however the block ends: the next call would wait for it for ever."""
+        """Leave no request in vLLM, however the block ends: the next call would wait for it for ever.
+
+        A step that failed leaves blocks of prompts behind that count as computed and are not, so the caches are emptied.
+        """
         try:
             yield
-        finally:
+        except GeneratorExit:  # between two steps
             self._abort_all()
+            raise
+        except BaseException:
+            self._abort_all()
+            self._forget_old_values()
+            raise
 
     def _abort_all(self) -> None:
         left = self._llm.llm_engine.output_processor

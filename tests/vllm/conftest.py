@@ -12,8 +12,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from rlsd_lightning.quickstart.text_model import build_text_model
+from rlsd_lightning.quickstart.text_model import build_text_model, build_text_tokenizer
 from rlsd_lightning.quickstart.tiny_model import build_model
+from tests.helpers.vllm_case import Case
 
 WHY_NOT = Path(sys.prefix) / "without-vllm.txt"
 """What scripts/install_vllm.py says where no build of vLLM fits."""
@@ -63,13 +64,45 @@ def model_folders(tmp_path_factory, processor) -> dict[str, Path]:
     """Tiny models as a user has them, in float32: Qwen3 (text_) and Qwen3-VL (vl_), each _tied and _untied."""
     parent = tmp_path_factory.mktemp("models")
     folders = {}
-    for family, build, reader in (
-        ("text", build_text_model, processor.tokenizer),
-        ("vl", build_model, processor),
+    tokenizer = build_text_tokenizer([])
+    for family, model, reader in (
+        ("text", build_text_model(tokenizer, seed=0), tokenizer),
+        ("vl", build_model(processor.tokenizer, seed=0), processor),
     ):
-        model = build(processor.tokenizer, seed=0)
         for name, one in ((f"{family}_tied", model), (f"{family}_untied", untied(model))):
             folders[name] = parent / name
             one.save_pretrained(folders[name])
             reader.save_pretrained(folders[name])
     return folders
+
+
+@pytest.fixture(scope="session")
+def living(model_folders):
+    """Return a function that gives a case by its model and settings; there is one engine in a process at a time."""
+    held = {}
+
+    def case(name, **settings):
+        key = (name, *settings.items())
+        if key not in held:
+            close_all()
+            held[key] = Case(model_folders[name], **settings)
+        return held[key]
+
+    def close_all():
+        for made in held.values():
+            made.engine.close()
+        held.clear()
+
+    case.close_all = close_all
+    yield case
+    close_all()
+
+
+@pytest.fixture
+def seeing(living):
+    return living("vl_tied")
+
+
+@pytest.fixture
+def text(living):
+    return living("text_tied")
