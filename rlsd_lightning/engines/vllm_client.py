@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,7 +59,7 @@ class ServerClient:
         self.url = url.rstrip("/")
         self.host, self.port = parts.hostname, parts.port or 80
         self._connect_timeout_s = connect_timeout_s
-        self._connections: set[http.client.HTTPConnection] = set()
+        self._connections: set[_Connection] = set()
         self._lock = threading.Lock()
 
     def is_healthy(self) -> bool:
@@ -75,16 +75,36 @@ class ServerClient:
         answer = self.post("/collective_rpc", {"method": method}, timeout_s=timeout_s)
         return answer["results"]
 
-    def post(self, path: str, body: Any = None, timeout_s: float = _QUICK_S) -> Any:
+    def post(
+        self,
+        path: str,
+        body: Any = None,
+        timeout_s: float = _QUICK_S,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> Any:
         """POST as JSON and return the answer; see `call`."""
-        return self.call("POST", path, body, timeout_s)
+        return self.call("POST", path, body, timeout_s, given_up)
 
     def get(self, path: str, timeout_s: float = _QUICK_S) -> Any:
         """GET and return the answer; see `call`."""
         return self.call("GET", path, timeout_s=timeout_s)
 
-    def call(self, method: str, path: str, body: Any = None, timeout_s: float = _QUICK_S) -> Any:
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        timeout_s: float = _QUICK_S,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> Any:
         """Return the server's answer, read from JSON; None for an empty one.
+
+        Args:
+            method: of HTTP.
+            path: of the route.
+            body: is sent as JSON; None sends nothing.
+            timeout_s: for the answer.
+            given_up: says whether nobody wants the answer any more; whoever makes that so calls `cancel` then.
 
         Raises:
             ServerTimeoutError: none came in time.
@@ -95,6 +115,8 @@ class ServerClient:
         with self._connection() as connection:
             try:
                 connection.connect()
+                if connection.is_cancelled or given_up():
+                    raise ServerGoneError(f"{path}: given up")
                 connection.sock.settimeout(timeout_s)
                 connection.request(method, path, data, _headers())
                 answer = connection.getresponse()
@@ -111,12 +133,13 @@ class ServerClient:
         """Break off all calls that other threads are waiting for; vLLM gives up what they had asked for."""
         with self._lock:
             for connection in self._connections:
+                connection.is_cancelled = True
                 if connection.sock is not None:
                     _shut(connection.sock)
 
     @contextmanager
-    def _connection(self) -> Iterator[http.client.HTTPConnection]:
-        connection = _Watched(self.host, self.port, timeout=self._connect_timeout_s)
+    def _connection(self) -> Iterator[_Connection]:
+        connection = _Connection(self.host, self.port, timeout=self._connect_timeout_s)
         with self._lock:
             self._connections.add(connection)
         try:
@@ -127,8 +150,10 @@ class ServerClient:
             connection.close()
 
 
-class _Watched(http.client.HTTPConnection):
-    """A connection that notices a host that has vanished."""
+class _Connection(http.client.HTTPConnection):
+    """A connection that notices a host that has vanished, and can be told to break off before it is there."""
+
+    is_cancelled = False
 
     def connect(self) -> None:
         super().connect()

@@ -68,7 +68,7 @@ class GlooReceiver(LayerwiseReceiver):
     def shutdown(self) -> None:
         """Leave the group."""
         if self._group is not None:
-            self._group.abort()
+            self._group.leave()
             self._group = None
 
 

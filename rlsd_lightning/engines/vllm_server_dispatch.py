@@ -147,7 +147,10 @@ class Dispatch:
         self._running[name] = server
         try:
             answer = server.client.post(
-                GENERATE, body | {"request_id": name}, timeout_s=self._request_timeout_s
+                GENERATE,
+                body | {"request_id": name},
+                timeout_s=self._request_timeout_s,
+                given_up=lambda: self._ended,
             )
         except ServerGoneError as error:
             if not self._ended:

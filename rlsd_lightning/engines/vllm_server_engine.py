@@ -191,19 +191,26 @@ class VLLMServerEngine:
         Raises:
             EngineError: a weight is not finite, or no server has taken the weights.
         """
+        self._check_started()
         with self._alone():
             tensors = finite(with_tied(named_tensors, self._tied))
             label = f"{uuid.uuid4().hex[:8]}-{version}"
             self._label = None
             _barrier()
             outcome: tuple[str, list[str], dict[str, str]] | None = None
-            if self._sender is not None:
-                outcome = (label, *self._sender.send(tensors, label))
-            else:
-                self._check_started()
-                for _ in tensors:
-                    pass
-            self._label, current, failed = _from_rank_zero(outcome)
+            try:
+                if self._sender is not None:
+                    outcome = (label, *self._sender.send(tensors, label))
+                else:
+                    for _ in tensors:
+                        pass
+            finally:  # the other ranks wait for it, even if this one fails
+                outcome = _from_rank_zero(outcome)
+            if outcome is None:
+                raise EngineError(
+                    "engine: rank 0 could not hand the weights over; see its message."
+                )
+            self._label, current, failed = outcome
             self._take_note(current, failed)
 
     def _take_note(self, current: list[str], failed: Mapping[str, str]) -> None:
@@ -351,7 +358,7 @@ class VLLMServerEngine:
             if time.monotonic() > deadline:
                 yield f"{server.url}: is not there (waited for engine.start_timeout_s: {self._start_timeout_s:g} s)"
                 return
-            time.sleep(1.0)
+            time.sleep(0.5)
         try:
             server.settings = client.ask_workers("rlsd_settings")[0]
         except ServerGoneError as error:

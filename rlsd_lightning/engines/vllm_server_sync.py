@@ -87,8 +87,7 @@ class _Link:
     def close(self) -> None:
         """Leave the group; the next `open` makes another one."""
         if self._group is not None:
-            with suppress(RuntimeError):
-                self._group.abort()
+            self._group.leave()
             self._group = None
 
     def _meet(self, device: torch.device) -> None:

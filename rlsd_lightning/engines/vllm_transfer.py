@@ -6,7 +6,9 @@ Both sides import this module; it knows nothing of vLLM. torch.distributed's def
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
@@ -51,6 +53,7 @@ class TransferGroup:
         self._store = store
         self._timeout = timedelta(seconds=timeout_s)
         self.device = device
+        self._last: Any = None
         meeting = PrefixStore("rlsd_weights", store)
         if kind == "gloo":
             self._group: Any = ProcessGroupGloo(meeting, rank, size, _gloo_options(host, timeout_s))
@@ -85,7 +88,8 @@ class TransferGroup:
         options = BroadcastOptions()
         options.rootRank = 0
         options.rootTensor = 0
-        return self._group.broadcast([buffer], options)
+        self._last = self._group.broadcast([buffer], options)
+        return self._last
 
     def wait(self, work: Any) -> None:
         """Wait until a broadcast has ended; raise a RuntimeError when it failed or took too long."""
@@ -93,9 +97,17 @@ class TransferGroup:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def abort(self) -> None:
-        """Break off what is on its way, so that nobody waits for a member that is gone."""
-        self._group.abort()
+    def leave(self) -> None:
+        """Be done with the group, without waiting for a member that does not answer."""
+        threading.Thread(target=self._end, name="leave-transfer-group", daemon=True).start()
+
+    def _end(self) -> None:
+        """Break off what is on its way; gloo cannot, so that its group is kept until the time limit ends it."""
+        if self.device.type == "cuda":
+            self._group.abort()
+        elif self._last is not None:
+            with suppress(RuntimeError):
+                self._last.wait(self._timeout)
 
 
 def _gloo_options(host: str, timeout_s: float) -> Any:
