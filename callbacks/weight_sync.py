@@ -61,7 +61,7 @@ class WeightSync(Callback):
         verify: bool = True,
         on_mismatch: Literal["stop", "resync", "warn"] = "stop",
         tolerance: float | None = None,
-        num_tokens: int = 4,
+        num_tokens: int = 2,
         timeout_s: float = 1800.0,
     ) -> None:
         if every_n_steps < 1:

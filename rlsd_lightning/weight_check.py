@@ -15,7 +15,7 @@ from torch import Tensor
 from rlsd_lightning.interfaces import DescribesLogprobs, RolloutEngine, TracesLayers
 from rlsd_lightning.layer_trace import LayerTrace, first_difference
 from rlsd_lightning.logprobs import token_logprobs
-from rlsd_lightning.models import Policy
+from rlsd_lightning.models import Policy, evaluating
 from rlsd_lightning.packing import image_batch, pack_rows
 from rlsd_lightning.prompts import PromptEncoder
 from rlsd_lightning.types import Completion, Problem, Prompt, Sampling
@@ -24,11 +24,11 @@ TOLERANCES = {"32": 1e-4, "16": 5e-2}
 """Largest mean difference, in nats, of numbers with so many bits. Seen with equal weights: 1e-6 and 1e-2."""
 _LAYER_TOLERANCES = {"32": 1e-4, "16": 3e-2}
 """Largest difference of a layer's sums, as a share of its sum of absolute values."""
-_TEXT = (
-    "A probe: which of the two is larger, seven times eight or six times nine? Think first, then say it. "
-    * 2
-)
-"""Longer than a block of a prefix cache, so that the cache is looked at, too."""
+_TEXT = "A probe: which is larger, seven times eight or six times nine? Think first, then say it in one word."
+"""Longer than a block of a GPU's prefix cache, 16 tokens, so that the cache is looked at, too."""
+_NUM_CUT = 16
+"""Tokens by which a prompt ends too early: inside the text a model is in doubt about what comes next, whereas an answer
+often begins with a word of which it is so sure that no difference would show."""
 
 
 def bits_of(precision: str, engine: RolloutEngine) -> str:
@@ -57,7 +57,7 @@ def fixed_prompts(encoder: PromptEncoder) -> list[Prompt]:
         excess = 0 if room is None else plain.count_student_tokens(problem) - room
         if excess > 0:  # a token is one letter at least
             problem = Problem(id=problem.id, prompt=_TEXT[:-excess], images=images)
-        prompts.append(plain.student(problem))
+        prompts.append(_cut(plain.student(problem), _NUM_CUT))
     return prompts
 
 
@@ -140,14 +140,15 @@ def score(
     ]
     rows = pack_rows(branches, {key: place for place, key in enumerate(images)}).to(policy.device)
     batch = image_batch(list(images.values()))
-    features = policy.encode_images(batch.to(policy.device) if batch else None)
     completions = [each.token_ids for group in groups for each in group]
     token_ids = torch.nn.utils.rnn.pad_sequence(
         [torch.tensor(ids) for ids in completions], batch_first=True
     ).to(policy.device)
     lengths = torch.tensor([len(ids) for ids in completions], device=policy.device)
     mask = torch.arange(token_ids.shape[1], device=policy.device) < lengths.unsqueeze(1)
-    states = policy.predictors(rows, mask, features)
+    with evaluating(policy):
+        features = policy.encode_images(batch.to(policy.device) if batch else None)
+        states = policy.predictors(rows, mask, features)
     policy.placement.release(policy)
     with policy.placement.gathered([policy.model.get_output_embeddings().weight]) as (head,):
         head, sampled = head.to(states.dtype), token_ids[mask]
@@ -177,7 +178,7 @@ def first_layer_that_differs(
         theirs = engine.trace(prompt)
         watched = LayerTrace(policy.model)
         one = Completion(token_ids=prompt.token_ids[-1:], logprobs=[0.0], text="", finish_reason="")
-        bare = _without_last(prompt)
+        bare = _cut(prompt, 1)
         try:
             score(policy, [bare], [[one]], 1.0)
         finally:
@@ -186,11 +187,11 @@ def first_layer_that_differs(
     return found
 
 
-def _without_last(prompt: Prompt) -> Prompt:
-    """Return a prompt without its last token, which is then scored as a completion."""
+def _cut(prompt: Prompt, num_tokens: int) -> Prompt:
+    """Return a prompt without its last tokens, which are of text."""
     return Prompt(
         id=prompt.id,
-        token_ids=prompt.token_ids[:-1],
-        position_ids=prompt.position_ids[:, :-1],
+        token_ids=prompt.token_ids[:-num_tokens],
+        position_ids=prompt.position_ids[:, :-num_tokens],
         images=prompt.images,
     )

@@ -90,7 +90,8 @@ def _invert(logprobs: Tensor, uniform: Tensor, sampling: Sampling) -> Tensor:
     # In float64: a parallel sum in float32 may step up at a token of probability 0, which could then be drawn.
     cumulated = probabilities.cumsum(-1, dtype=torch.float64)
     target = uniform.to(cumulated).unsqueeze(-1) * cumulated[:, -1:]
-    return torch.searchsorted(cumulated, target, right=True).squeeze(-1)
+    found = torch.searchsorted(cumulated, target, right=True).squeeze(-1)
+    return found.clamp(max=logprobs.shape[-1] - 1)  # of NaNs none exceeds it; their log-prob tells
 
 
 def truncate(probabilities: Tensor, top_k: int, top_p: float) -> Tensor:

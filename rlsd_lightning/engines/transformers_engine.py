@@ -7,15 +7,16 @@ as branches of one row. For models of billions of weights a serving engine is fa
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rlsd_lightning.engines.branch_cache import BranchCache, branch_visibility
+from rlsd_lightning.engines.errors import EngineError
 from rlsd_lightning.engines.sampling import draw, uniforms
-from rlsd_lightning.models import Policy
+from rlsd_lightning.models import Policy, evaluating
 from rlsd_lightning.packing import additive, image_batch, pack_rows, visibility
 from rlsd_lightning.types import Completion, PackedRows, Prompt, Sampling
 from rlsd_lightning.weights import load_named_weights
@@ -60,12 +61,17 @@ class TransformersEngine:
     def generate_each(
         self, prompts: Sequence[Prompt], sampling: Sampling, group_size: int
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """See StreamsCompletions.generate_each; a group comes as soon as its last completion is done."""
-        with _evaluating(self.policy):
+        """See StreamsCompletions.generate_each; a group comes as soon as its last completion is done.
+
+        Raises:
+            EngineError: log-probs are not finite, as those of weights that hold NaN.
+        """
+        with evaluating(self.policy):
             for start in range(0, len(prompts), self.max_batch_prompts):
                 batch = prompts[start : start + self.max_batch_prompts]
                 done = _decode(self.policy, batch, sampling, group_size, self._stop_ids)
                 for place, tokens, logprobs in done:
+                    _check_finite(batch[place], logprobs)
                     yield start + place, self._completions(tokens, logprobs)
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
@@ -111,6 +117,15 @@ class TransformersEngine:
         )
 
 
+def _check_finite(prompt: Prompt, logprobs: Tensor) -> None:
+    if not bool(logprobs.isfinite().all()):
+        raise EngineError(
+            f"engine: log-probs of completions of problem {prompt.id!r} are not finite. The weights or the activations "
+            "hold NaN: lower optim.lr, or go on from an earlier checkpoint.",
+            prompt.id,
+        )
+
+
 def stop_token_ids(policy: Policy, tokenizer: Any) -> frozenset[int]:
     """Collect the tokens that end a completion: the generation config's and the tokenizer's.
 
@@ -126,17 +141,6 @@ def stop_token_ids(policy: Policy, tokenizer: Any) -> frozenset[int]:
             "generation_config.json."
         )
     return stop_ids
-
-
-@contextmanager
-def _evaluating(policy: Policy) -> Iterator[None]:
-    """Switch to evaluation mode: a model in training mode with gradient checkpointing keeps no cache."""
-    was_training = policy.training
-    policy.eval()
-    try:
-        yield
-    finally:
-        policy.train(was_training)
 
 
 def _decode(

@@ -7,7 +7,8 @@ positions, images and the attention mask meet.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -190,6 +191,21 @@ class Policy(nn.Module):
     def device(self) -> torch.device:
         """Where the weights lie."""
         return self.model.device
+
+
+@contextmanager
+def evaluating(policy: Policy) -> Iterator[None]:
+    """Switch to evaluation mode for a while: no dropout, and a model with gradient checkpointing keeps a cache.
+
+    Args:
+        policy: afterwards in the mode that it was in.
+    """
+    was_training = policy.training
+    policy.eval()
+    try:
+        yield
+    finally:
+        policy.train(was_training)
 
 
 class AdapterView(Policy):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from rlsd_lightning.engines.errors import EngineError
 from rlsd_lightning.engines.transformers_engine import TransformersEngine, stop_token_ids
 from rlsd_lightning.interfaces import RolloutEngine, StreamsCompletions
 from rlsd_lightning.packing import image_batch, pack_rows
@@ -397,3 +398,14 @@ def test_groups_are_handed_over_as_they_end_and_are_those_of_generate(
     assert [
         arrived[place][1] for place in first_batch
     ] == lengths  # one pass per token, prompts' included
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_nans_are_told_with_the_problem(bound, policy, prompts, temperature):
+    engine = bound(policy)
+    with torch.no_grad():
+        policy.model.get_input_embeddings().weight.fill_(float("nan"))
+    sampling = Sampling(max_completion_tokens=3, temperature=temperature)
+    with pytest.raises(EngineError, match="completions of problem 'one' are not finite") as error:
+        engine.generate(prompts[:2], sampling, 2)
+    assert error.value.problem_id == "one"
