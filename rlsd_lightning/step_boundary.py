@@ -17,6 +17,16 @@ def ends_step(trainer: lightning.Trainer, batch_idx: int) -> bool:
     return (batch_idx + 1) % trainer.accumulate_grad_batches == 0
 
 
+def is_between_steps(trainer: lightning.Trainer) -> bool:
+    """Say whether every micro-batch that training has begun belongs to an optimizer step that was taken.
+
+    Args:
+        trainer: in training; K is its accumulate_grad_batches.
+    """
+    num_begun = trainer.fit_loop.epoch_loop.batch_progress.total.ready
+    return num_begun == trainer.global_step * trainer.accumulate_grad_batches
+
+
 def save_and_stop(trainer: lightning.Trainer, path: str | Path) -> None:
     """End a run at the end of the step it is in, with a checkpoint from which it goes on exactly.
 

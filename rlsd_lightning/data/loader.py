@@ -30,6 +30,7 @@ from rlsd_lightning.data.collate import (
 from rlsd_lightning.data.refill import refilled
 from rlsd_lightning.data.rollouts import RolloutCollector
 from rlsd_lightning.data.supply import ProblemSupply
+from rlsd_lightning.engines.errors import EngineError
 from rlsd_lightning.metrics import Mean
 from rlsd_lightning.types import Rollout, RolloutBatch, Sampling
 
@@ -41,6 +42,10 @@ class _StepRollouts:
     groups: list[list[Rollout]]
     metrics: dict[str, Mean]
     policy_version: int
+    num_tokens: int
+    """That count in the loss; once the ranks have met, those of all ranks."""
+    num_completions: int
+    """With such tokens; likewise."""
 
 
 class RolloutLoader:
@@ -101,7 +106,7 @@ class RolloutLoader:
         self.overlap = overlap
         self._ahead: Ahead[_StepRollouts] = Ahead()
         self._awake = ExitStack()
-        self._supply_before_ahead: dict[str, Any] | None = None
+        self._supply_before: dict[str, Any] | None = None
         self._steps_done = 0
         self._batches_of_step = 0
 
@@ -111,7 +116,7 @@ class RolloutLoader:
     def __iter__(self) -> Iterator[RolloutBatch]:
         for step in range(self._steps_done, self._num_steps):
             self._batches_of_step = 0
-            rollouts = self._take_or_collect(step)
+            rollouts = self._on_every_rank(step)
             if self.overlap and step + 1 < self._num_steps:
                 self._begin(step + 1)
             for batch in self._cut(rollouts):
@@ -142,7 +147,7 @@ class RolloutLoader:
                 f"a checkpoint was asked for after {self._batches_of_step} of {self._num_micro_batches} micro-batches; "
                 "accumulated gradients are not saved. Save at the end of an optimizer step."
             )
-        before = self._supply_before_ahead
+        before = self._supply_before
         supply = self._supply.state_dict() if before is None else before
         return {"steps_done": self._steps_done, "supply": supply}
 
@@ -151,19 +156,41 @@ class RolloutLoader:
         self._steps_done = state["steps_done"]
         self._supply.load_state_dict(state["supply"])
 
+    def _on_every_rank(self, step: int) -> _StepRollouts:
+        """Return this rank's rollouts of a step, once every rank has its own.
+
+        Raises:
+            EngineError: a rank's engine failed, here or elsewhere. No rank goes on, and all stand at the end of the step
+                before, where a checkpoint can be saved.
+        """
+        error: EngineError | None = None
+        try:
+            rollouts = self._take_or_collect(step)
+            counts = [rollouts.num_tokens, rollouts.num_completions, 0]
+        except EngineError as raised:
+            error, counts = raised, [0, 0, 1]
+        num_tokens, num_completions, num_failed = _sum_over_ranks(counts, self._world_size)
+        if num_failed:
+            raise error or EngineError(
+                f"engine: another rank's engine failed while rollouts of step {step + 1} were made; its own message says "
+                "how. A step needs all ranks."
+            )
+        self._supply_before = None
+        return replace(rollouts, num_tokens=num_tokens, num_completions=num_completions)
+
     def _take_or_collect(self, step: int) -> _StepRollouts:
         """Return a step's rollouts: those that were made ahead, or fresh ones at the start of a run."""
         if not self._ahead.has_begun:
+            self._supply_before = self._supply.state_dict()
             with self._forward_context(), self._collector.awake():
                 return self._collect(step, self._policy_version())
         self.wait()
         rollouts = self._ahead.take()
-        self._supply_before_ahead = None
         return replace(rollouts, metrics=told_apart(rollouts.metrics))
 
     def _begin(self, step: int) -> None:
         """Have a step's rollouts made beside training."""
-        self._supply_before_ahead = self._supply.state_dict()
+        self._supply_before = self._supply.state_dict()
         self._awake.enter_context(self._collector.awake())
         version = self._policy_version()
         self._ahead.begin(partial(self._collect, step, version, self._ahead))
@@ -189,23 +216,26 @@ class RolloutLoader:
         shared = self._collector.engine.shares_policy_weights
         completions = [rollout.completion for group in groups for rollout in group]
         oldest = oldest_version(completions, version if shared else None)
-        return _StepRollouts(groups=groups, metrics=metrics, policy_version=oldest)
+        counts = [num_loss_tokens(rollout) for group in groups for rollout in group]
+        return _StepRollouts(
+            groups=groups,
+            metrics=metrics,
+            policy_version=oldest,
+            num_tokens=sum(counts),
+            num_completions=sum(count > 0 for count in counts),
+        )
 
     def _cut(self, rollouts: _StepRollouts) -> list[RolloutBatch]:
         """Cut a step's rollouts into micro-batches."""
         units = split_groups(
             rollouts.groups, self._num_micro_batches, self._max_row_tokens, self._share_prefix
         )
-        counts = [num_loss_tokens(rollout) for group in rollouts.groups for rollout in group]
-        num_tokens, num_completions = _sum_over_ranks(
-            [sum(counts), sum(count > 0 for count in counts)], self._world_size
-        )
         return [
             collate(
                 part,
                 policy_version=rollouts.policy_version,
-                num_step_tokens=num_tokens,
-                num_step_completions=num_completions,
+                num_step_tokens=rollouts.num_tokens,
+                num_step_completions=rollouts.num_completions,
                 metrics={} if place else rollouts.metrics,
             )
             for place, part in enumerate(balance(units, self._num_micro_batches))

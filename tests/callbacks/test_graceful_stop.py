@@ -1,5 +1,9 @@
-"""Real signals during a real fit: the first one ends it after its step with a checkpoint, the second one at once."""
+"""Real signals during a real fit: the first one ends it after its step with a checkpoint, the second one at once.
 
+An engine that fails ends it with a checkpoint, too.
+"""
+
+import contextlib
 import logging
 import os
 import signal
@@ -8,8 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from rlsd_lightning.callbacks.graceful_stop import GracefulStop
+from rlsd_lightning.engines.errors import EngineError
 from tests.helpers.toy_training import ToyLoader, ToyModule, fit
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -98,7 +104,7 @@ def test_a_second_signal_stops_at_once_without_a_checkpoint(tmp_path):
 
 def test_the_second_signal_is_a_keyboard_interrupt(tmp_path):
     callback = GracefulStop(str(tmp_path / "last.ckpt"))
-    callback.on_train_start(None, None)
+    callback.on_train_start(SimpleNamespace(global_step=0), None)
     os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
@@ -174,7 +180,95 @@ def test_signals_are_given_back_after_a_run(tmp_path, send):
 def test_signals_are_given_back_at_the_end_and_after_an_error(end):
     """By the callback itself: a loop of Lightning's that does not tidy up after callbacks would do."""
     callback = GracefulStop("last.ckpt")
-    callback.on_train_start(None, None)
+    callback.on_train_start(SimpleNamespace(global_step=0), None)
     assert nobody_listens not in [signal.getsignal(number) for number in SIGNALS]
     end(callback)
     assert [signal.getsignal(number) for number in SIGNALS] == [nobody_listens] * 2
+
+
+ENGINE_FAILED = EngineError("engine: vLLM failed while generating")
+
+
+class FailingSync(Callback):
+    """Stands for a weight sync at the end of a step that fails."""
+
+    def __init__(self, after_step):
+        self.after_step = after_step
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if batch_idx + 1 == 2 * self.after_step:
+            raise ENGINE_FAILED
+
+
+def train_with_engine(folder, num_steps=5, fails_at=None, error=ENGINE_FAILED, **kwargs):
+    """Train, two micro-batches per step, evaluated after steps 2 and 4; return the module and the steps with rollouts."""
+    made = []
+
+    def make_rollouts(step):
+        made.append(step)
+        if step == fails_at:
+            raise error
+
+    module = ValidatedModule()
+    callbacks = [GracefulStop(str(folder / "last.ckpt")), *kwargs.pop("callbacks", [])]
+    arguments = {"val_loader": [torch.zeros(1)], "validate_every": 4} | kwargs
+    with contextlib.suppress(EngineError, ZeroDivisionError):
+        fit(module, ToyLoader(num_steps, 2, make_rollouts), callbacks, folder, **arguments)
+    return module, made
+
+
+@pytest.mark.parametrize("step", [2, 3, 5])
+@pytest.mark.parametrize("where", ["rollouts", "sync"])
+def test_after_an_engine_failed_a_run_goes_on_exactly(tmp_path, step, where):
+    """Where rollouts failed the run has been evaluated, if that was due: not once more after the resume."""
+    undisturbed, steps = train_with_engine(tmp_path)
+    sync = [FailingSync(step - 1)] if where == "sync" else []
+    fails_at = step if where == "rollouts" else None
+    stopped, _ = train_with_engine(tmp_path, fails_at=fails_at, callbacks=sync)
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=False)
+    assert saved["global_step"] == step - 1
+    assert saved["state_dict"]["weights"].tolist() == [step - 1.0, 2.0 * (step - 1)]
+    resumed, made = train_with_engine(tmp_path, resume_from=tmp_path / "last.ckpt")
+    assert made == steps[step - 1 :]
+    assert resumed.weights.tolist() == undisturbed.weights.tolist() == [5.0, 10.0]
+    if where == "rollouts":
+        assert stopped.num_validations + resumed.num_validations == 2
+
+
+def test_after_an_engine_failed_it_is_said_how_to_go_on(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["rlsd", "fit", "experiment=my task"])
+    train_with_engine(tmp_path, fails_at=3)
+    said = [record.getMessage() for record in caplog.records if "graceful_stop" in record.name]
+    assert said == [
+        f"The rollout engine failed after step 2 of 5; saved {tmp_path / 'last.ckpt'}. To go on from there: "
+        "python -m rlsd_lightning fit 'experiment=my task'"
+    ]
+
+
+def test_nothing_is_saved_of_a_run_without_a_step_or_for_any_other_error(tmp_path):
+    train_with_engine(tmp_path, fails_at=1)
+    train_with_engine(tmp_path, fails_at=3, error=ZeroDivisionError())
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_nothing_is_saved_in_the_middle_of_a_step_or_of_an_evaluation(tmp_path):
+    class FailingModule(ValidatedModule):
+        def validation_step(self, batch, batch_idx):
+            raise ENGINE_FAILED
+
+    def failing_in(failing_batch):
+        def in_training_step(batch_idx):
+            if batch_idx == failing_batch:
+                raise ENGINE_FAILED
+
+        return ValidatedModule(in_training_step)
+
+    for module in (
+        failing_in(4),  # the first micro-batch of a step
+        failing_in(5),  # the last one: its step is not taken yet
+        FailingModule(),  # other ranks may know nothing of it
+    ):
+        callback = GracefulStop(str(tmp_path / "last.ckpt"))
+        with pytest.raises(EngineError):
+            fit(module, ToyLoader(5, 2), [callback], tmp_path, val_loader=[torch.zeros(1)])
+        assert not (tmp_path / "last.ckpt").exists()

@@ -67,8 +67,17 @@ class ToyModule(lightning.LightningModule):
         self.saves.append((self.trainer.global_step, self.weights.tolist()))
 
 
-def fit(module, loader, callbacks, folder, resume_from=None, checkpointing=False, val_loader=None):
-    """Train as a run does: one epoch, K micro-batches per optimizer step."""
+def fit(
+    module,
+    loader,
+    callbacks,
+    folder,
+    resume_from=None,
+    checkpointing=False,
+    val_loader=None,
+    validate_every=None,
+):
+    """Train as a run does: one epoch, K micro-batches per optimizer step; evaluate every so many micro-batches."""
     trainer = Trainer(
         accelerator="cpu",
         devices=1,
@@ -83,7 +92,7 @@ def fit(module, loader, callbacks, folder, resume_from=None, checkpointing=False
         enable_model_summary=False,
         num_sanity_val_steps=0,
         check_val_every_n_epoch=None,
-        val_check_interval=len(loader),
+        val_check_interval=validate_every or len(loader),
     )
     trainer.fit(module, loader, val_loader, ckpt_path=resume_from, weights_only=False)
     return trainer
