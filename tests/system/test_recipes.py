@@ -33,9 +33,9 @@ def test_the_page_has_the_commands_of_both_recipes_and_of_both_own_tasks():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_lifts_its_held_out_accuracy_within_minutes(rlsd, tmp_path, recipe):
+def test_a_recipe_lifts_its_held_out_accuracy_within_minutes(rlsd_afresh, tmp_path, recipe):
     before_s = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    done = rlsd(
+    done = rlsd_afresh(
         "fit", f"experiment={recipe}", f"paths.data={tmp_path}/data", f"paths.runs={tmp_path}/runs"
     )
     assert done.returncode == 0, done.stderr
