@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 
 from transformers.utils import logging as transformers_logging
@@ -27,5 +28,7 @@ def quieten_libraries() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     transformers_logging.disable_progress_bar()
+    level = os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # INFO shows all
+    logging.getLogger("vllm").setLevel(level)
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message=f".*{message}")
