@@ -103,13 +103,19 @@ def pictures(prompt: Prompt) -> list[Image.Image]:
         raise EngineError(f"engine: problem {prompt.id!r}: {error}", prompt.id) from error
 
 
-def check_lengths(prompts: Sequence[Prompt], sampling: Sampling, max_model_len: int) -> None:
+def check_lengths(
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    max_model_len: int,
+    setting: str = "engine.max_model_len",
+) -> None:
     """Refuse prompts that leave no room for a whole completion: vLLM would refuse all, or silently cut it short.
 
     Args:
         prompts: of one call.
         sampling: how long completions may be.
         max_model_len: of the engine, in tokens.
+        setting: where that is set, for the message.
 
     Raises:
         EngineError: names the first such problem.
@@ -123,7 +129,7 @@ def check_lengths(prompts: Sequence[Prompt], sampling: Sampling, max_model_len: 
         if num_tokens + sampling.max_completion_tokens > max_model_len:
             raise EngineError(
                 f"engine: the prompt of problem {prompt.id!r} has {num_tokens} tokens, and a completion may have "
-                f"{sampling.max_completion_tokens}; engine.max_model_len is {max_model_len}. Raise it, lower "
+                f"{sampling.max_completion_tokens}; {setting} is {max_model_len}. Raise it, lower "
                 "data.max_prompt_tokens, or shorten completions.",
                 prompt.id,
             )

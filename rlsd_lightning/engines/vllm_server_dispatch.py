@@ -74,6 +74,7 @@ class Dispatch:
 
     Args:
         servers: to choose from; those before others where as much is running.
+        others: asked only when none of the servers is left.
         label: of the present weights.
         requests_per_server: at most so many at a time.
         request_timeout_s: a server that takes longer for one request is given up.
@@ -83,13 +84,14 @@ class Dispatch:
     def __init__(
         self,
         servers: Sequence[RolloutServer],
+        others: Sequence[RolloutServer],
         label: str,
         *,
         requests_per_server: int,
         request_timeout_s: float,
         timeout_s: float,
     ) -> None:
-        self._servers = servers
+        self._servers, self._others = servers, others
         self._label = label
         self._per_server = requests_per_server
         self._request_timeout_s = request_timeout_s
@@ -188,10 +190,11 @@ class Dispatch:
         """Choose the server with the least to do, and count the request as running there."""
         with self._changed:
             while not self._ended:
-                usable = [s for s in self._servers if s.is_up and s.label == self._label]
+                usable = self._usable(self._servers) or self._usable(self._others)
                 if not usable:
+                    servers = ", ".join(server.url for server in self._servers)
                     raise EngineError(
-                        f"engine: none of the rollout servers {', '.join(s.url for s in self._servers)} is left for problem "
+                        f"engine: none of the rollout servers {servers} is left for problem "
                         f"{request.problem_id!r}. Start them again (python -m rlsd_lightning serve-rollouts); the run goes "
                         "on from its newest checkpoint.",
                         request.problem_id,
@@ -210,9 +213,14 @@ class Dispatch:
                 chosen.num_running -= 1
                 self._changed.notify_all()
 
+    def _usable(self, servers: Sequence[RolloutServer]) -> list[RolloutServer]:
+        return [server for server in servers if server.is_up and server.label == self._label]
+
     def _end(self) -> None:
         """Have the servers give up what is still running, and the threads stop waiting for it."""
-        self._ended = True
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
         running: dict[RolloutServer, list[str]] = {}
         for name, server in list(self._running.items()):
             running.setdefault(server, []).append(name)

@@ -91,7 +91,10 @@ class VLLMServerEngine:
                 "with python -m rlsd_lightning serve-rollouts model.path=..., which prints its address."
             )
         self._servers = [RolloutServer(ServerClient(url)) for url in servers]
+        self._others: list[RolloutServer] = []
         self._logprobs_mode = "raw_logprobs" if temperature == 1 else "processed_logprobs"
+        self.dtype = ""
+        self.logprobs_leave_out: tuple[int, ...] = ()
         self._start_timeout_s = start_timeout_s
         self._request_timeout_s = request_timeout_s
         self._generate_timeout_s = generate_timeout_s
@@ -103,6 +106,7 @@ class VLLMServerEngine:
         self._in_use = threading.Lock()
         self._started = False
         self._label: str | None = None
+        self._current: list[RolloutServer] = []
         self._max_model_len = 0
 
     # Lifetime
@@ -116,6 +120,8 @@ class VLLMServerEngine:
             stop_ids=stop_token_ids(policy, tokenizer),
         )
         self._tied = tied_names(policy)
+        if self._logprobs_mode == "processed_logprobs":
+            self.logprobs_leave_out = policy.family.placeholder_token_ids
 
     def start(self) -> None:
         """See StartsWithRanks: wait for all servers, and make sure that each has what training needs.
@@ -137,6 +143,9 @@ class VLLMServerEngine:
                 + "\nNeeded: servers started with python -m rlsd_lightning serve-rollouts and this run's settings."
             )
         self._max_model_len = min(server.settings["max_model_len"] for server in self._servers)
+        self.dtype = min(
+            server.settings["dtype"] for server in self._servers
+        )  # bf16 before float32
         if _rank() == 0:
             self._sender = WeightSender(
                 self._servers,
@@ -154,6 +163,7 @@ class VLLMServerEngine:
             self._sender = None
         self._started = False
         self._label = None
+        self._current = []
 
     def sleep(self) -> None:
         """Nothing: servers have GPUs of their own."""
@@ -162,13 +172,13 @@ class VLLMServerEngine:
         """Nothing: servers are always ready."""
 
     def replicas(self) -> list[tuple[str, VLLMServerEngine]]:
-        """Return each server that has the present weights: its address, and an engine that asks this one only."""
+        """See HasReplicas: each server that took the weights at the last sync. Where one is lost, another one answers."""
         replicas = []
-        for server in self._servers:
-            if server.label is not None and server.label == self._label:
-                alone = copy.copy(self)
-                alone._servers = [server]
-                replicas.append((server.url, alone))
+        for server in self._current:
+            alone = copy.copy(self)
+            alone._servers = [server]
+            alone._others = [other for other in self._current if other is not server]
+            replicas.append((server.url, alone))
         return replicas
 
     # Weights
@@ -195,7 +205,7 @@ class VLLMServerEngine:
         with self._alone():
             tensors = finite(with_tied(named_tensors, self._tied))
             label = f"{uuid.uuid4().hex[:8]}-{version}"
-            self._label = None
+            self._label, self._current = None, []
             _barrier()
             outcome: tuple[str, list[str], dict[str, str]] | None = None
             try:
@@ -222,6 +232,7 @@ class VLLMServerEngine:
             if not server.is_up:
                 log.info("engine: rollout server %s is back.", server.url)
             server.is_up, server.label = True, self._label
+            self._current.append(server)
         if not current:
             reasons = "\n".join(f"  {url}: {reason}" for url, reason in failed.items())
             raise EngineError(
@@ -247,13 +258,8 @@ class VLLMServerEngine:
             EngineError: a prompt is too long or was refused, an image cannot be read, no server is left, the time is over,
                 or log-probs are not finite. Nothing is left running on the servers.
         """
-        self._check_started()
-        if self._label is None:
-            raise EngineError(
-                "engine: the rollout servers do not have the policy's weights. Needed: a sync "
-                "(callbacks.weight_sync) before the first rollouts and after every failure."
-            )
-        check_lengths(prompts, sampling, self._max_model_len)
+        self._check_ready()
+        check_lengths(prompts, sampling, self._max_model_len, "serving.max_model_len")
         requests = [self._request(prompt, sampling, group_size) for prompt in prompts]
         with self._alone():
             for place, answer in self._dispatch().answers(requests):
@@ -264,9 +270,29 @@ class VLLMServerEngine:
                 yield place, group_of(completions, group_size)
 
     def trace(self, prompt: Prompt) -> dict[str, tuple[float, ...]]:
-        """See TracesLayers: of the first server that has the present weights."""
-        for _, alone in self.replicas()[:1]:
-            client = alone._servers[0].client
+        """See TracesLayers: on one server. Every rank comes here, as one of them must ask alone."""
+        self._check_ready()
+        seen: dict[str, list[float]] | None = None
+        try:
+            if _rank() == 0:
+                seen = self._trace(prompt)
+        finally:
+            seen = _from_rank_zero(seen)
+        if seen is None:
+            raise EngineError(
+                "engine: rank 0 could not look into a rollout server; see its message."
+            )
+        return {name: tuple(sums) for name, sums in seen.items()}
+
+    def _trace(self, prompt: Prompt) -> dict[str, list[float]]:
+        """Look at one server, with caches left out."""
+        alone = copy.copy(self)
+        alone._servers = [server for server in self._servers if server.is_up][:1]
+        alone._others = []
+        if not alone._servers:
+            raise EngineError("engine: no rollout server is left to be looked into.")
+        client = alone._servers[0].client
+        try:
             for cache in ("prefix", "encoder"):
                 client.post(f"/reset_{cache}_cache")
             client.ask_workers("rlsd_start_trace")
@@ -274,14 +300,16 @@ class VLLMServerEngine:
                 alone.generate([prompt], Sampling(max_completion_tokens=1), 1)
             finally:
                 seen = client.ask_workers("rlsd_end_trace")[0]
-            return {name: tuple(sums) for name, sums in seen.items()}
-        raise EngineError("engine: no rollout server has the policy's weights.")
+        except (ServerGoneError, RefusedError) as error:
+            raise EngineError(f"engine: rollout server {client.url}: {error}") from error
+        return seen
 
     def _dispatch(self) -> Dispatch:
         assert self._label is not None, "checked before"
         turn = _rank() % len(self._servers)  # ranks begin with different servers
         return Dispatch(
             self._servers[turn:] + self._servers[:turn],
+            self._others,
             self._label,
             requests_per_server=self._requests_per_server,
             request_timeout_s=self._request_timeout_s,
@@ -335,6 +363,14 @@ class VLLMServerEngine:
     def _check_started(self) -> None:
         if not self._started:
             raise EngineError("engine: was not started. Call start() once the ranks are up.")
+
+    def _check_ready(self) -> None:
+        self._check_started()
+        if self._label is None:
+            raise EngineError(
+                "engine: the rollout servers do not have the policy's weights. Needed: a sync "
+                "(callbacks.weight_sync) before the first rollouts and after every failure."
+            )
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -16,6 +16,8 @@ from rlsd_lightning.engines.vllm_client import ServerClient
 from rlsd_lightning.engines.vllm_server_engine import VLLMServerEngine
 from rlsd_lightning.engines.vllm_transfer import pack
 from rlsd_lightning.interfaces import (
+    DescribesLogprobs,
+    HasReplicas,
     NamesItsWeights,
     RolloutEngine,
     RunsElsewhere,
@@ -87,6 +89,8 @@ def test_the_engine_is_all_that_training_asks_for(servers, started):
         RunsElsewhere,
         NamesItsWeights,
         TracesLayers,
+        HasReplicas,
+        DescribesLogprobs,
     ):
         assert isinstance(engine, protocol)
     assert engine.runs_elsewhere
@@ -152,7 +156,16 @@ def test_what_a_dying_server_had_begun_is_done_by_the_other(servers, started, pr
     assert tokens_of(disturbed) == tokens_of(undisturbed)
     [told] = caplog.messages
     assert f"rollout server {servers[0].url} is lost" in told
-    assert [url for url, _ in engine.replicas()] == [servers[1].url]
+
+
+def test_a_replica_asks_its_own_server_while_that_is_there(servers, started, prompts):
+    (first, one), (second, two) = started(servers).replicas()
+    assert [first, second] == [server.url for server in servers]
+    one.generate(prompts, SAMPLING, group_size=1)
+    assert [server.calls[GENERATE] for server in servers] == [12, 0]
+    servers[1].before[GENERATE] = lambda _: FakeServer.HANG_UP
+    assert len(two.generate(prompts, SAMPLING, group_size=1)) == 12
+    assert servers[0].calls[GENERATE] == 24
 
 
 def test_a_server_that_does_not_answer_is_given_up(servers, started, prompts):
@@ -216,7 +229,9 @@ def test_a_request_over_which_servers_die_is_not_given_to_all_of_them(started, p
             )
         with pytest.raises(EngineError, match="'q3' was given to 4 rollout servers"):
             engine.generate(prompts, SAMPLING, group_size=1)
-        assert len(engine.replicas()) == 1
+        for server in servers:
+            server.before.clear()
+        assert len(engine.generate(prompts, SAMPLING, group_size=1)) == 12
 
 
 def test_a_request_that_somebody_else_breaks_off_is_asked_again(servers, started, prompts):
@@ -224,7 +239,7 @@ def test_a_request_that_somebody_else_breaks_off_is_asked_again(servers, started
     aborted = {"choices": [{"finish_reason": "abort", "weight_versions": []}]}
     servers[0].before[GENERATE] = once((200, aborted))
     assert len(engine.generate(prompts, SAMPLING, group_size=1)) == 12
-    assert len(engine.replicas()) == 2
+    assert sum(server.calls[GENERATE] for server in servers) == 13
 
 
 def test_generating_ends_in_time_and_leaves_nothing_running(servers, started, prompts):

@@ -32,7 +32,7 @@ class Case:
         )
         self.encoder = PromptEncoder(processor, template, family)
         settings = {"temperature": 1.0, "max_model_len": LIMIT, "kv_cache_gb": 0.03} | settings
-        self.engine = VLLMEngine(str(folder), dtype=dtype, **settings)
+        self.engine = self.make_engine(str(folder), dtype=dtype, **settings)
         self.engine.bind(self.policy, self.encoder.tokenizer)
         self.engine.start()
         self.version = 0
@@ -45,6 +45,9 @@ class Case:
             for i, images in enumerate(pictures)
         ]
         self.sync()
+
+    def make_engine(self, path, **settings):
+        return VLLMEngine(path, **settings)
 
     def sync(self):
         self.engine.load_weights(named_weights(self.policy), self.version)
