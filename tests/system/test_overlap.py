@@ -2,16 +2,10 @@
 
 import csv
 import json
-import logging
 import math
-import os
-import sys
-import threading
 
 import pytest
-from hydra import compose, initialize_config_module
 
-from rlsd_lightning.train import run
 from tests.helpers.workplace import SMALL, STEPS
 
 OVERLAP = (
@@ -36,31 +30,9 @@ def steps(workplace, runs):
     return [{name: float(value) for name, value in row.items() if value} for row in rows]
 
 
-@pytest.fixture
-def fit_here(workplace, monkeypatch):
-    """Runs `fit` in this process, which has loaded its libraries already, and leaves the process as it was."""
-    monkeypatch.chdir(workplace)
-    monkeypatch.syspath_prepend(workplace)
-    levels = {name: logging.getLogger(f"lightning.{name}").level for name in ("pytorch", "fabric")}
-    environment = dict(os.environ)
-
-    def fit(config_dir, *words):
-        folder = workplace / config_dir.removeprefix("--config-dir=")
-        with initialize_config_module("rlsd_lightning.conf", version_base="1.3"):
-            cfg = compose("main", [f"hydra.searchpath=[file://{folder}]", *words])
-        run(cfg, "fit")
-
-    yield fit
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.modules.pop("my_plugins")
-    for name, level in levels.items():
-        logging.getLogger(f"lightning.{name}").setLevel(level)
-
-
-def test_a_run_with_overlap_learns_from_rollouts_one_step_old(workplace, fit_here):
-    fit_here(*OVERLAP[1:], "trainer.max_steps=3", "paths.runs=overlap")
-    assert not [thread for thread in threading.enumerate() if thread.name == "rollouts-ahead"]
+def test_a_run_with_overlap_learns_from_rollouts_one_step_old(workplace, rlsd):
+    done = rlsd(*OVERLAP, "trainer.max_steps=3", "paths.runs=overlap")
+    assert done.returncode == 0, done.stderr
     rows = steps(workplace, "overlap")
     assert [row["rollout/policy_lag_max"] for row in rows] == [0, 1, 1]
     assert all(math.isfinite(value) for row in rows for value in row.values())
