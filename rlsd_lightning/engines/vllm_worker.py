@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from vllm.model_executor.model_loader.reload import (
 from vllm.model_executor.model_loader.reload import layerwise as reloading
 from vllm.platforms import current_platform
 
+from rlsd_lightning.engines.vllm_packing import PackingRoom
 from rlsd_lightning.layer_trace import LayerTrace
 
 _EXPERTS = re.compile(r"\.experts\.")
@@ -38,6 +40,8 @@ class LayerwiseReceiver(WeightTransferEngine):
     tensors without memory.
     """
 
+    _room: PackingRoom | None = None
+
     def start_weight_update(self) -> None:
         """Be ready for new weights."""
         initialize_layerwise_reload(self.model)
@@ -45,14 +49,22 @@ class LayerwiseReceiver(WeightTransferEngine):
     def load(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Take weights in, by their Hugging Face names."""
         try:
-            self.model.load_weights(weights)
+            with self._packing():
+                self.model.load_weights(weights)
         except BaseException:
             self.put_back()
             raise
 
     def finish_weight_update(self) -> None:
         """Put into place what is complete."""
-        finalize_layerwise_reload(self.model, self.model_config)
+        with self._packing():
+            finalize_layerwise_reload(self.model, self.model_config)
+
+    def _packing(self) -> AbstractContextManager[None]:
+        if not current_platform.is_cpu():
+            return nullcontext()
+        self._room = self._room or PackingRoom()
+        return self._room.in_use()
 
     def put_back(self) -> None:
         """Give every layer that is not complete its old weights, and end the update."""
