@@ -159,3 +159,26 @@ def test_logits_are_float32_and_those_of_the_model(text_policy, text_prompts):
 def test_a_model_that_is_not_there_is_said_in_our_words(tmp_path):
     with pytest.raises(ValueError, match=r"model.path is '.*nowhere', which is neither a folder"):
         load_reader(str(tmp_path / "nowhere"))
+
+
+def test_a_micro_batch_without_images_gives_the_vision_tower_gradients_of_0(policy, gradients_of):
+    features, nothing = policy.look_at(None)
+    assert features == []
+    assert float(nothing.detach()) == 0.0
+    gradients = gradients_of(policy, nothing)
+    tower = {name for name, _ in policy.model.model.visual.named_parameters()}
+    assert all(float(gradients[f"model.visual.{name}"].abs().max()) == 0.0 for name in tower)
+    asked = {name for name, weight in policy.model.named_parameters() if weight.grad is not None}
+    assert asked == {f"model.visual.{name}" for name in tower}
+
+
+def test_a_frozen_vision_tower_reads_a_blank_only_where_every_rank_must_run_it(policy, monkeypatch):
+    read = []
+    monkeypatch.setattr(policy, "encode_images", lambda images: read.append(images) or [])
+    policy.model.model.visual.requires_grad_(False)
+    policy.look_at(None)
+    assert read == [None]
+    monkeypatch.setattr(policy.placement.__class__, "is_sharded", True)
+    with pytest.raises(RuntimeError):  # nothing came out to be added up
+        policy.look_at(None)
+    assert read[1] is not None
