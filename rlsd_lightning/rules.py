@@ -130,6 +130,26 @@ def lag_is_allowed(tree: Tree) -> Iterator[str]:
     )
 
 
+def ranks_share_an_engine(tree: Tree) -> Iterator[str]:
+    """Ranks that share an engine form whole groups, and ask it equally often."""
+    num_shared = _number(tree, "engine.tensor_parallel_size") or 1
+    if num_shared == 1:
+        return
+    num_ranks = num_processes(tree)
+    if num_ranks % num_shared:
+        yield (
+            f"engine.tensor_parallel_size is {num_shared}, but there are {num_ranks} processes (trainer.devices x "
+            f"num_nodes), which do not make whole groups of {num_shared}. Set it to a divisor of {num_ranks}."
+        )
+    rounds = _number(tree, "rollout.refill_groups") or 0
+    if rounds:
+        yield (
+            f"rollout.refill_groups is {rounds}, but engine.tensor_parallel_size is {num_shared}: ranks that share an "
+            "engine must ask it equally often, and refill different numbers of groups. Set rollout.refill_groups=0, or "
+            "engine.tensor_parallel_size=1."
+        )
+
+
 def loggers_are_installed(tree: Tree) -> Iterator[str]:
     """A logger is made when the weights are there already; that its package is missing can be known now."""
     for package in ("wandb", "tensorboard"):
@@ -248,6 +268,7 @@ RULES: dict[str, tuple[Callable[[Tree], Iterator[str]], ...]] = {
         overlap_has_an_engine_elsewhere,
         overlap_is_corrected,
         lag_is_allowed,
+        ranks_share_an_engine,
         loggers_are_installed,
         workers_outlast_verifiers,
         deepspeed_agrees_with_the_trainer,

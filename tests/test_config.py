@@ -261,6 +261,16 @@ def test_weights_that_are_shared_are_never_old():
     validate(a_config(sync, f"engine={engine}"), "fit")
 
 
+def test_ranks_that_share_an_engine_form_whole_groups_and_ask_it_equally_often():
+    shared = ("trainer.devices=4", "engine={_target_: builtins.dict, tensor_parallel_size: 2}")
+    validate(a_config(*shared), "fit")
+    (fault,) = faults(*shared, "rollout.refill_groups=1")
+    assert fault.startswith("rollout.refill_groups is 1, but engine.tensor_parallel_size is 2: ")
+    (fault,) = faults(*shared, "trainer.devices=1")
+    assert fault.startswith("engine.tensor_parallel_size is 2, but there are 1 processes ")
+    validate(a_config("rollout.refill_groups=1"), "fit")
+
+
 def test_a_step_may_have_as_many_micro_batches_as_completions():
     validate(a_config("trainer.accumulate_grad_batches=8"), "fit")
 

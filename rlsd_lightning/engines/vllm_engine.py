@@ -7,6 +7,7 @@ standard deviation in buffers that a dummy start fills with noise, and that no s
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import math
 import signal
@@ -123,6 +124,7 @@ class VLLMEngine:
             self._arguments["enable_chunked_prefill"] = False
         self._arguments |= options or {}
         self._llm: Any = None
+        self._tp_group: Any = None
         self._version: int | None = None
         self._asleep = False
         self._num_requests = 0
@@ -255,35 +257,48 @@ class VLLMEngine:
             EngineError: a prompt is too long, an image cannot be read, vLLM failed or took too long, or log-probs are not
                 finite. Nothing is left running.
         """
-        self._check_ready()
-        check_lengths(prompts, sampling, self._max_model_len)
-        requests = [self._request(prompt, sampling, group_size) for prompt in prompts]
-        mine = range(len(requests))
-        if self._tp_group is not None:
-            requests, mine = self._all_requests(requests)
+        requests, mine = self._requests(prompts, sampling, group_size)
         with self._aborting_what_is_left():
             places = {self._add(request): place for place, request in enumerate(requests)}
             for output in self._outputs(len(places)):
                 place = places[output.request_id]
+                self._check_output(requests[place]["prompt"], output)
                 if place in mine:
-                    prompt = prompts[place - mine.start]
-                    yield place - mine.start, self._group(prompt, output, group_size)
+                    yield place - mine.start, self._group(output, group_size)
 
     def trace(self, prompt: Prompt) -> dict[str, tuple[float, ...]]:
         """See TracesLayers. Caches are left out, and filled afresh."""
         self._check_ready()
         self._forget_old_values()
+        is_first = self._tp_group is None or torch.distributed.get_rank(self._tp_group) == 0
         self._ask("rlsd_start_trace")
         try:
-            self.generate([prompt], Sampling(max_completion_tokens=1), 1)
+            # Once, where several ranks share this engine: all of them see what comes out of the layers.
+            self.generate([prompt] if is_first else [], Sampling(max_completion_tokens=1), 1)
         finally:
             seen = self._ask("rlsd_end_trace")
         return seen
 
+    def _requests(
+        self, prompts: Sequence[Prompt], sampling: Sampling, group_size: int
+    ) -> tuple[list[dict[str, Any]], range]:
+        """Return the requests of all ranks that share this engine, and the places of this rank's among them."""
+        try:
+            self._check_ready()
+            check_lengths(prompts, sampling, self._max_model_len)
+            requests = [self._request(prompt, sampling, group_size) for prompt in prompts]
+        except EngineError as error:
+            if self._tp_group is not None:
+                self._all_requests(error)
+            raise
+        if self._tp_group is not None:
+            return self._all_requests(requests)
+        return requests, range(len(requests))
+
     def _request(self, prompt: Prompt, sampling: Sampling, group_size: int) -> dict[str, Any]:
         """Return what vLLM is asked for a prompt; it can be sent to other ranks."""
         request: dict[str, Any] = {
-            "id": prompt.id,
+            "prompt": dataclasses.replace(prompt, images=()),
             "prompt_token_ids": collapsed_ids(self._vocabulary, prompt),
             "settings": sampling_settings(self._vocabulary, prompt, sampling, group_size),
         }
@@ -309,7 +324,8 @@ class VLLMEngine:
             **request["settings"], output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True
         )
         self._num_requests += 1
-        with self._told(f"reading the prompt of problem {request['id']!r}", request["id"]):
+        problem = request["prompt"].id
+        with self._told(f"reading the prompt of problem {problem!r}", problem):
             name = str(self._num_requests)
             self._llm.llm_engine.add_request(name, prompt, params)
         return name
@@ -330,25 +346,28 @@ class VLLMEngine:
         with self._told("generating"), same_random_state(), _time_limit(left, self._timeout_s):
             return self._llm.llm_engine.step()
 
-    def _group(self, prompt: Prompt, output: Any, group_size: int) -> list[Completion]:
-        """Return the completions of a prompt, which vLLM has finished."""
+    def _check_output(self, prompt: Prompt, output: Any) -> None:
+        """Refuse what cannot be trained on; ranks that share this engine do so together, whosever prompt it was."""
         check_prompt(prompt, output.prompt_token_ids)
-        sampled = sorted(output.outputs, key=lambda each: each.index)
-        return group_of([self._completion(prompt, each) for each in sampled], group_size)
+        if all(math.isfinite(logprob) for each in output.outputs for logprob in _logprobs(each)):
+            return
+        self._ask("rlsd_clear_kv_cache")  # or they spoil later requests
+        raise EngineError(
+            f"engine: log-probs of a completion of problem {prompt.id!r} are not finite, at weight version "
+            f"{self._version}. The weights or the activations hold NaN: lower optim.lr, or look at the last steps.",
+            prompt.id,
+        )
 
-    def _completion(self, prompt: Prompt, output: Any) -> Completion:
+    def _group(self, output: Any, group_size: int) -> list[Completion]:
+        """Return the completions of a prompt, which vLLM has finished."""
+        sampled = sorted(output.outputs, key=lambda each: each.index)
+        return group_of([self._completion(each) for each in sampled], group_size)
+
+    def _completion(self, output: Any) -> Completion:
         token_ids = list(output.token_ids)
-        logprobs = [at[token].logprob for at, token in zip(output.logprobs, token_ids, strict=True)]
-        if not all(map(math.isfinite, logprobs)):
-            self._ask("rlsd_clear_kv_cache")  # or they spoil later requests
-            raise EngineError(
-                f"engine: log-probs of a completion of problem {prompt.id!r} are not finite, at weight version "
-                f"{self._version}. The weights or the activations hold NaN: lower optim.lr, or look at the last steps.",
-                prompt.id,
-            )
         return Completion(
             token_ids=token_ids,
-            logprobs=logprobs,
+            logprobs=_logprobs(output),
             text=self._tokenizer.decode(token_ids, skip_special_tokens=True),
             finish_reason="stop" if output.finish_reason == "stop" else "length",
             weight_versions=tuple(
@@ -368,10 +387,22 @@ class VLLMEngine:
 
         return get_tp_group().cpu_group
 
-    def _all_requests(self, mine: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], range]:
-        """Return the requests of all ranks that share this engine, and the places of this rank's: each must hand in all."""
-        everyones: list[list[dict[str, Any]]] = [[] for _ in range(self._num_tp)]
-        torch.distributed.all_gather_object(everyones, mine, group=self._tp_group)
+    def _all_requests(
+        self, mine: list[dict[str, Any]] | EngineError
+    ) -> tuple[list[dict[str, Any]], range]:
+        """Exchange requests among the ranks that share this engine, each of which must hand in all of them.
+
+        Args:
+            mine: this rank's, or why there are none: then no rank goes on.
+        """
+        everyones: list[Any] = [None] * self._num_tp
+        handed_in = str(mine) if isinstance(mine, EngineError) else mine
+        torch.distributed.all_gather_object(everyones, handed_in, group=self._tp_group)
+        if isinstance(mine, EngineError):
+            raise mine
+        for theirs in everyones:
+            if isinstance(theirs, str):
+                raise EngineError(f"{theirs} (said by another rank that shares this one's engine)")
         rank = torch.distributed.get_rank(self._tp_group)
         start = sum(len(requests) for requests in everyones[:rank])
         return [r for requests in everyones for r in requests], range(start, start + len(mine))
@@ -452,6 +483,11 @@ class VLLMEngine:
             self._llm.llm_engine.abort_request(names, internal=True)
 
 
+def _logprobs(output: Any) -> list[float]:
+    """Return the log-probs of the sampled tokens."""
+    return [at[token].logprob for at, token in zip(output.logprobs, output.token_ids, strict=True)]
+
+
 def check_weight_names(engine: str, wanted: Collection[str], given: Collection[str]) -> None:
     """Refuse weights that are not exactly those of the engine's model.
 
@@ -494,8 +530,7 @@ def finite(named_tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, T
         EngineError: one holds a value that is not finite; names it.
     """
     for name, tensor in named_tensors:
-        extremes = torch.aminmax(tensor)  # a sum in float32 would make a copy of other types first
-        if not all(math.isfinite(value.item()) for value in extremes):
+        if not math.isfinite(tensor.sum(dtype=torch.float32).item()):
             raise EngineError(
                 f"engine: the policy's weight {name} holds values that are not finite, so nothing more is sent. Go on "
                 "from an earlier checkpoint with a lower optim.lr or trainer.gradient_clip_val."
