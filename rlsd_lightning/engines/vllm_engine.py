@@ -441,6 +441,7 @@ class VLLMEngine:
                 worker_extension_cls="rlsd_lightning.engines.vllm_worker.RolloutWorker",
                 weight_transfer_config=WeightTransferConfig(backend="rlsd_in_process"),
                 disable_log_stats=True,
+                use_tqdm_on_load=False,
                 **self._arguments,
             )
 
@@ -530,7 +531,8 @@ def finite(named_tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, T
         EngineError: one holds a value that is not finite; names it.
     """
     for name, tensor in named_tensors:
-        if not math.isfinite(tensor.sum(dtype=torch.float32).item()):
+        extremes = torch.aminmax(tensor)  # a sum in float32 would make a copy of other types first
+        if not all(math.isfinite(value.item()) for value in extremes):
             raise EngineError(
                 f"engine: the policy's weight {name} holds values that are not finite, so nothing more is sent. Go on "
                 "from an earlier checkpoint with a lower optim.lr or trainer.gradient_clip_val."
