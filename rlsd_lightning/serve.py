@@ -105,7 +105,11 @@ class RolloutServing:
             "enable_scale_out": True,
             "disable_uvicorn_access_log": True,
             "uvicorn_log_level": "warning",
-        } | dict(options or {})
+        }
+        if not on_gpu:
+            # vLLM draws a token behind every piece of a prompt and winds its generator back, which CPU ones cannot do.
+            self._arguments["enable_chunked_prefill"] = False
+        self._arguments |= options or {}
 
     @property
     def url(self) -> str:

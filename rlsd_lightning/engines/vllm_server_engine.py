@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -261,8 +261,8 @@ class VLLMServerEngine:
         self._check_ready()
         check_lengths(prompts, sampling, self._max_model_len, "serving.max_model_len")
         requests = [self._request(prompt, sampling, group_size) for prompt in prompts]
-        with self._alone():
-            for place, answer in self._dispatch().answers(requests):
+        with self._alone(), closing(self._dispatch().answers(requests)) as answers:
+            for place, answer in answers:
                 prompt = prompts[place]
                 check_prompt(prompt, answer["prompt_token_ids"])
                 sampled = sorted(answer["choices"], key=lambda choice: choice["index"])
@@ -343,6 +343,7 @@ class VLLMServerEngine:
         token_ids = choice["token_ids"]
         logprobs = [token["logprob"] for token in choice["logprobs"]["content"]]
         if any(logprob <= _NOT_A_NUMBER for logprob in logprobs):
+            self._forget_values()
             raise EngineError(
                 f"engine: log-probs of a completion of problem {prompt.id!r} are not finite, at weight version "
                 f"{self._label}. The weights or the activations hold NaN: lower optim.lr, or look at the last steps.",
@@ -359,6 +360,13 @@ class VLLMServerEngine:
         )
 
     # What can go wrong
+
+    def _forget_values(self) -> None:
+        """Overwrite what caches hold: a NaN would spoil later requests. Weights are needed again before the next ones."""
+        self._label = None
+        for server in self._servers:
+            with suppress(ServerGoneError, RefusedError):
+                server.client.ask_workers("rlsd_clear_kv_cache")
 
     def _check_started(self) -> None:
         if not self._started:

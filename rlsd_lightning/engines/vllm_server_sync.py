@@ -52,6 +52,7 @@ class _Link:
         if self._group is None or client.get("/weight_info")["weight_version"] != self._last:
             self.close()
             client.ask_workers("rlsd_abandon_update")  # of a trainer that has died meanwhile
+            client.ask_workers("rlsd_clear_kv_cache")  # NaNs of its weights would stay there
             self._meet(device)
         client.post("/pause?mode=wait", timeout_s=self._timeout_s)
         client.post("/start_weight_update", timeout_s=self._timeout_s)

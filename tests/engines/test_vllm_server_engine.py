@@ -100,9 +100,21 @@ def test_the_engine_is_all_that_training_asks_for(servers, started):
 # Who is asked
 
 
+def once_there(count, servers):
+    """A behaviour: answer when so many requests have come to these servers."""
+
+    def wait(_):
+        deadline = time.monotonic() + 10
+        while sum(server.calls[GENERATE] for server in servers) < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    return wait
+
+
 def test_servers_share_the_prompts_evenly(servers, started, prompts):
     for server in servers:
-        server.delay_s = 0.05
+        server.before[GENERATE] = once_there(12, servers)
     groups = started(servers).generate(prompts, SAMPLING, group_size=2)
     assert [server.calls[GENERATE] for server in servers] == [6, 6]
     assert [len(group) for group in groups] == [2] * 12
@@ -110,9 +122,9 @@ def test_servers_share_the_prompts_evenly(servers, started, prompts):
 
 
 def test_a_slow_server_gets_less(servers, started, prompts):
-    servers[0].delay_s = 0.3
+    servers[0].before[GENERATE] = once_there(11, servers[1:])
     started(servers, requests_per_server=1).generate(prompts, SAMPLING, group_size=1)
-    assert servers[0].calls[GENERATE] <= 2
+    assert [server.calls[GENERATE] for server in servers] == [1, 11]
 
 
 def test_it_does_not_matter_who_answers(servers, started, prompts):
@@ -243,13 +255,13 @@ def test_a_request_that_somebody_else_breaks_off_is_asked_again(servers, started
 
 
 def test_generating_ends_in_time_and_leaves_nothing_running(servers, started, prompts):
-    engine = started(servers, generate_timeout_s=0.5)
+    engine = started(servers, generate_timeout_s=1.0)
     for server in servers:
-        server.delay_s = 5.0
+        server.delay_s = 8.0
     begun = time.monotonic()
-    with pytest.raises(EngineError, match=r"12 of 12 groups are not there after 0\.5 s"):
+    with pytest.raises(EngineError, match=r"12 of 12 groups are not there after 1 s"):
         engine.generate(prompts, SAMPLING, group_size=1)
-    assert time.monotonic() - begun < 4.0
+    assert time.monotonic() - begun < 6.0
     assert [len(server.aborted) for server in servers] == [6, 6]
 
 
@@ -259,8 +271,7 @@ def test_whoever_stops_listening_leaves_nothing_running(servers, started, prompt
     for server in servers:
         server.before[GENERATE] = lambda body: body["token_ids"][2] and release.wait(5) and None
     for _ in engine.generate_each(prompts, SAMPLING, group_size=1):
-        while sum(server.calls[GENERATE] for server in servers) < 12:
-            time.sleep(0.01)
+        once_there(12, servers)(None)
         break
     assert sum(len(server.aborted) for server in servers) == 11
     assert not [t for t in threading.enumerate() if t.name.startswith("rollouts")]
@@ -269,10 +280,14 @@ def test_whoever_stops_listening_leaves_nothing_running(servers, started, prompt
 
 def test_log_probs_that_are_no_numbers_stop_the_run(servers, started, prompts):
     engine = started(servers[:1])
+    cleared = servers[0].calls["rlsd_clear_kv_cache"]
     servers[0].logprob = -9999.0  # what vLLM makes of NaN
     with pytest.raises(EngineError, match="not finite") as told:
         engine.generate(prompts[:1], SAMPLING, group_size=1)
     assert told.value.problem_id == "q0"
+    assert servers[0].calls["rlsd_clear_kv_cache"] == cleared + 1
+    with pytest.raises(EngineError, match="do not have the policy's weights"):
+        engine.generate(prompts[:1], SAMPLING, group_size=1)
 
 
 def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_sent(servers, started, prompts):
@@ -382,14 +397,16 @@ def test_weights_that_are_no_numbers_are_not_put_into_place(servers, started, te
 
 def test_weights_wait_for_a_generate_in_another_thread(servers, started, text_policy, prompts):
     engine = started(servers)
+    begun = threading.Event()
     for server in servers:
+        server.before[GENERATE] = lambda _: begun.set()
         server.delay_s = 0.2
     groups = []
     thread = threading.Thread(
         target=lambda: groups.extend(engine.generate(prompts, SAMPLING, group_size=1))
     )
     thread.start()
-    time.sleep(0.05)
+    begun.wait(5)
     engine.load_weights(named_weights(text_policy), version=8)
     assert len(groups) == 12
     thread.join()
