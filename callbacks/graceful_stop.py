@@ -54,6 +54,8 @@ class GracefulStop(Callback):
         if not isinstance(exception, EngineError) or not self._can_save(trainer):
             return
         trainer.save_checkpoint(self._checkpoint_path)
+        if not trainer.is_global_zero:
+            return
         log.warning(
             "The rollout engine failed after step %d of %d; saved %s. To go on from there: python -m rlsd_lightning %s",
             trainer.global_step,
