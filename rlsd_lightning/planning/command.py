@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from rlsd_lightning.planning.advice import advise
+from rlsd_lightning.planning.advice import advise, excess
 from rlsd_lightning.planning.flops import plan_step
 from rlsd_lightning.planning.hardware import GIB
 from rlsd_lightning.planning.memory import plan_memory
@@ -16,7 +16,7 @@ def plan(cfg: DictConfig) -> dict[str, float]:
     """Print what a run would need, whether it fits, and what to change if not."""
     setup = read_setup(cfg)
     memory, step = plan_memory(setup), plan_step(setup)
-    fits = memory.peak <= setup.usable_bytes
+    fits = excess(setup) == 0
     print(page(cfg.model.path, setup, memory, step, [] if fits else advise(setup)))
     return {
         "plan/peak_gib": memory.peak / GIB,

@@ -10,6 +10,14 @@ import math
 from dataclasses import dataclass
 
 from rlsd_lightning.planning.architecture import Architecture, TextShape, VisionShape
+from rlsd_lightning.planning.cache import kv_bytes_per_token
+from rlsd_lightning.planning.engines import PolicyEngine, ServingEngine
+from rlsd_lightning.planning.serving import (
+    engine_completions,
+    engine_precision,
+    engine_problems,
+    num_running,
+)
 from rlsd_lightning.planning.setup import Parallel, Precision, Setup
 from rlsd_lightning.planning.workload import Rows
 
@@ -31,6 +39,8 @@ class StepCost:
     """A step: the phases follow each other, and ranks work side by side. Verifying is not estimated."""
 
     phases: dict[str, PhaseCost]
+    overlap: bool = False
+    """The rollouts alone are made beside everything else."""
     completion_tokens: int
     """Of all ranks."""
     computed_tokens: int
@@ -38,8 +48,10 @@ class StepCost:
 
     @property
     def seconds(self) -> float:
-        """Of the whole step."""
-        return sum(phase.seconds for phase in self.phases.values())
+        """Of the whole step; with overlap the longer of the rollouts and everything else."""
+        rollout = self.phases["rollout"].seconds
+        others = sum(phase.seconds for phase in self.phases.values()) - rollout
+        return max(rollout, others) if self.overlap else rollout + others
 
     @property
     def flops(self) -> float:
@@ -58,8 +70,11 @@ def plan_step(setup: Setup) -> StepCost:
         phases["anchor"] = _compute(setup, anchor)
     phases["update"] = _compute(setup, _update_flops(setup))
     phases["sync"] = _sync(setup)
+    if isinstance(setup.engine, ServingEngine) and not setup.engine.is_here:
+        phases["to servers"] = _to_servers(setup, setup.engine)
     return StepCost(
         phases=phases,
+        overlap=setup.overlap,
         completion_tokens=world_size * work.num_completions * work.completion_tokens,
         computed_tokens=world_size * work.student().num_tokens,
     )
@@ -206,10 +221,16 @@ def _vision_update(setup: Setup) -> float:
 
 
 def _rollout(setup: Setup) -> PhaseCost:
+    if isinstance(setup.engine, PolicyEngine):
+        return _policy_rollout(setup, setup.engine)
+    return _serving_rollout(setup, setup.engine)
+
+
+def _policy_rollout(setup: Setup, engine: PolicyEngine) -> PhaseCost:
     """Count prefill by FLOPs, and each decoding step by what takes longest: FLOPs, memory traffic or launching."""
     arch, work, assumed = setup.architecture, setup.workload, setup.assumptions
     text, gpu = arch.text, setup.gpu
-    batch = min(setup.max_batch_prompts, work.num_problems)
+    batch = min(engine.max_batch_prompts, work.num_problems)
     num_batches = math.ceil(work.num_problems / batch)
     prompts = Rows(
         num_rows=work.num_problems,
@@ -238,6 +259,59 @@ def _rollout(setup: Setup) -> PhaseCost:
         memory_bytes=num_batches
         * (work.completion_tokens * (weights + cache) + num_tail * weights),
         seconds=prefill.seconds + decoding,
+    )
+
+
+def _serving_rollout(setup: Setup, engine: ServingEngine) -> PhaseCost:
+    """Count each prompt once, then steps in which every running completion gets a token; another takes its place.
+
+    A step reads the weights once, and the keys and values of every running completion once.
+    -- arXiv:2211.05102, section 2; PagedAttention, arXiv:2309.06180
+    """
+    arch, work, share = setup.architecture, setup.workload, engine.tensor_parallel_size
+    completions, running = engine_completions(setup, engine), num_running(setup, engine)
+    precision = engine_precision(engine)
+    prefill = _compute(setup, engine_problems(setup, engine) * _prompt_flops(setup) / share)
+    half = work.prompt_tokens + work.completion_tokens / 2
+    weights = _decoded_weight_bytes(arch, precision, math.ceil(running)) / share
+    cache = running * half * kv_bytes_per_token(arch.text, precision) / share
+    attention = 4.0 * arch.text.num_layers * arch.text.query_size * half
+    flops = running * (2.0 * arch.num_active_params + attention) / share
+    num_full = work.completion_tokens * completions / running
+    num_tail = work.longest_completion_tokens - work.completion_tokens
+    full = _decoding_seconds(setup, engine, weights + cache, flops)
+    return PhaseCost(
+        flops=prefill.flops + num_full * flops,
+        memory_bytes=num_full * (weights + cache) + num_tail * weights,
+        seconds=prefill.seconds
+        + num_full * full
+        + num_tail * _decoding_seconds(setup, engine, weights),
+    )
+
+
+def _prompt_flops(setup: Setup) -> float:
+    """Count one prompt with its images."""
+    work = setup.workload
+    alone = Rows(
+        num_rows=1,
+        prompt_tokens=work.prompt_tokens,
+        completions_per_row=0,
+        completion_tokens=0,
+    )
+    images = _vision_forward(setup) / work.num_problems
+    return forward_flops(setup.architecture.text, alone) + images
+
+
+def _decoding_seconds(
+    setup: Setup, engine: ServingEngine, memory_bytes: float, flops: float = 0.0
+) -> float:
+    """Return what a step takes, the longest of its parts; CUDA graphs launch kernels without Python."""
+    gpu, assumed = setup.gpu, setup.assumptions
+    layers = setup.architecture.text.num_layers
+    return max(
+        memory_bytes / (gpu.bytes_per_s * assumed.bandwidth_efficiency),
+        flops / (gpu.flops_per_s * assumed.matmul_efficiency),
+        layers * assumed.launch_s_per_layer if engine.is_eager else 0.0,
     )
 
 
@@ -280,6 +354,17 @@ def _sync(setup: Setup) -> PhaseCost:
     across = setup.parallel.num_nodes > 1
     rate = setup.assumptions.network_bytes_per_s if across else setup.gpu.link_bytes_per_s
     return PhaseCost(network_bytes=sent, seconds=sent / rate)
+
+
+def _to_servers(setup: Setup, engine: ServingEngine) -> PhaseCost:
+    """Count what rank zero sends: all weights, as they are kept, to every server through one network card."""
+    sent = sent_to_server(setup) * engine.num_servers
+    return PhaseCost(network_bytes=sent, seconds=sent / setup.assumptions.network_bytes_per_s)
+
+
+def sent_to_server(setup: Setup) -> float:
+    """Return the bytes that a server gets in a sync."""
+    return float(setup.architecture.num_params * setup.precision.stored)
 
 
 def sync_bytes(

@@ -1,7 +1,8 @@
 """Bytes on one GPU, by part and by phase of a step. docs/planning.md derives every line.
 
     resident   weights, gradients, optimizer, teacher, anchor, engine, buffers: there all the time
-    rollout    + autocast's casts, keys and values, one layer's work, logits of one token for each completion
+    rollout    + autocast's casts, keys and values, one layer's work, logits of one token for each completion;
+               a serving engine's weights and cache (resident where it does not sleep), and what hands weights to it
     teacher    + casts, what the policy's forward pass has saved for backward, one layer's work of the teacher
     update     + casts, what is saved for backward, one layer's work backward, logits in blocks
     step       + what the optimizer needs for a moment
@@ -15,8 +16,12 @@ from dataclasses import dataclass, field
 
 from rlsd_lightning.logit_blocks import BLOCK_ELEMENTS, BLOCK_ROWS, MIN_BLOCK_COLUMNS
 from rlsd_lightning.planning.architecture import TextShape, VisionShape
+from rlsd_lightning.planning.cache import kv_bytes_per_token
+from rlsd_lightning.planning.engines import PolicyEngine, ServingEngine
+from rlsd_lightning.planning.serving import engine_cache_bytes, engine_weight_bytes
 from rlsd_lightning.planning.setup import Parallel, Precision, Setup
 from rlsd_lightning.planning.workload import MicroBatch, Rows, Workload
+from rlsd_lightning.weights import BUCKET_BYTES
 
 Parts = dict[str, float]
 """Bytes by part."""
@@ -94,7 +99,23 @@ def _resident(setup: Setup) -> Parts:
     return parts | {
         "teacher": setup.num_teacher_params * setup.teacher_bytes / parallel.weight_shards,
         "anchor": copy if setup.has_anchor and setup.anchor_copies else 0.0,
-        "engine weights": copy if setup.engine_copies else 0.0,
+        **_engine_resident(setup, copy),
+    }
+
+
+def _engine_resident(setup: Setup, copy: float) -> Parts:
+    """Return what the engine keeps while the policy is trained, too."""
+    engine = setup.engine
+    if isinstance(engine, PolicyEngine):
+        return {"engine weights": copy if engine.copies else 0.0}
+    sleeps = engine.sleep_level > 0
+    return {} if sleeps or not engine.is_here else _serving_parts(setup, engine)
+
+
+def _serving_parts(setup: Setup, engine: ServingEngine) -> Parts:
+    return {
+        "engine weights": engine_weight_bytes(setup, engine),
+        "KV cache": engine_cache_bytes(setup, engine),
     }
 
 
@@ -160,9 +181,26 @@ def _buffer_bytes(gradients: float, precision: Precision, parallel: Parallel) ->
 
 
 def _rollout(setup: Setup) -> Parts:
+    if isinstance(setup.engine, PolicyEngine):
+        return _policy_rollout(setup, setup.engine)
+    return _serving_rollout(setup, setup.engine)
+
+
+def _serving_rollout(setup: Setup, engine: ServingEngine) -> Parts:
+    """The engine has what it takes, and the policy gathers and sends one bucket of weights after the other."""
+    awake = engine.is_here and engine.sleep_level > 0
+    largest = largest_matrix(setup.architecture.text), setup.architecture.head_weights
+    bucket = max(BUCKET_BYTES, max(largest) * setup.precision.stored)
+    return (_serving_parts(setup, engine) if awake else {}) | {
+        "gathered weights": float(bucket) if setup.parallel.weight_shards > 1 else 0.0,
+        "buffers": 2 * engine.bucket_gb * 1e9,
+    }
+
+
+def _policy_rollout(setup: Setup, engine: PolicyEngine) -> Parts:
     """Prompts are computed side by side, then a token of every completion at a time; the larger of the two."""
     text, precision, work = setup.architecture.text, setup.precision, setup.workload
-    prompts = min(setup.max_batch_prompts, work.num_problems)
+    prompts = min(engine.max_batch_prompts, work.num_problems)
     added = work.group_size * work.longest_completion_tokens
     per_token = prompts * kv_bytes_per_token(text, precision)
     prefill = {
@@ -201,23 +239,6 @@ def _larger(**parts: float) -> Parts:
     """Keep the largest of parts that are never there at once."""
     name = max(parts, key=parts.__getitem__)
     return {name: parts[name]}
-
-
-def kv_bytes_per_token(text: TextShape, precision: Precision) -> float:
-    """Return the bytes of one token's keys and values in all layers.
-
-    Under autocast values come out of a matmul in bfloat16, but keys out of a norm with float32 weights.
-
-    Example:
-        Qwen3-VL-8B: 36 layers, 8 heads of 128, keys and values in bfloat16: 2 x 36 x 1024 x 2.
-
-        >>> from rlsd_lightning.planning.architecture import read_architecture
-        >>> from rlsd_lightning.planning.setup import read_precision
-        >>> bf16 = read_precision("bf16-mixed", "float32", "zero2")
-        >>> kv_bytes_per_token(read_architecture("Qwen/Qwen3-VL-8B-Instruct").text, bf16)
-        147456
-    """
-    return text.num_layers * text.kv_size * (precision.stream + precision.matmul)
 
 
 def cache_length(prompt_tokens: int, added_tokens: int) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rlsd_lightning.planning.advice import Advice
+from rlsd_lightning.planning.engine_notes import engine_notes
 from rlsd_lightning.planning.flops import StepCost
 from rlsd_lightning.planning.hardware import GIB
 from rlsd_lightning.planning.memory import MemoryPlan
+from rlsd_lightning.planning.serving import missing_cache_bytes
 from rlsd_lightning.planning.setup import Setup
 
 PARTS = (
@@ -85,15 +87,21 @@ def _memory_table(memory: MemoryPlan) -> str:
 
 def _verdict(setup: Setup, memory: MemoryPlan, advice: Sequence[Advice]) -> str:
     usable, fraction = setup.usable_bytes / GIB, setup.assumptions.usable_memory_fraction
-    peak = memory.peak / GIB
+    peak, missing = memory.peak / GIB, missing_cache_bytes(setup) / GIB
     gpu = f"{setup.gpu.name} has {setup.gpu.memory_gib:.0f} GiB; {fraction:.0%} of it, {usable:.1f}, are counted on"
-    if peak <= usable:
+    if peak <= usable and not missing:
         return f"Fits: {gpu}. The {memory.peak_phase} needs the most, {usable - peak:.1f} are to spare."
-    lines = [
-        f"Does not fit: {gpu}, and the {memory.peak_phase} needs {peak:.1f}.",
-        "What to change, what costs least first, each with those before it:",
-    ]
-    lines += [f"  {a.override:<45} {a.peak / GIB:6.1f}  {a.price}" for a in advice]
+    lines = []
+    if peak > usable:
+        lines.append(f"Does not fit: {gpu}, and the {memory.peak_phase} needs {peak:.1f}.")
+    if missing:
+        lines.append(
+            f"vLLM would not start: the cache lacks {missing:.1f} GiB for a single completion of engine.max_model_len "
+            "tokens with its prompt (null: the model's own limit)."
+        )
+    lines.append("What to change, what costs least first, each with those before it:")
+    width = max([45, *(len(a.override) for a in advice)])
+    lines += [f"  {a.override:<{width}} {a.peak / GIB:6.1f}  {a.price}" for a in advice]
     if not advice or not advice[-1].fits:
         lines.append("  None of it is enough: choose a smaller model, or GPUs with more memory.")
     return "\n".join(lines)
@@ -118,11 +126,11 @@ def _notes(setup: Setup, step: StepCost) -> str:
         f"Seconds assume {assumed.matmul_efficiency:.0%} of the published FLOP/s and {assumed.bandwidth_efficiency:.0%} of "
         "the memory bandwidth, and that nothing sent hides behind computing.",
     ]
-    engine = setup.architecture.num_params * setup.precision.weights / 1e9
-    if setup.engine_copies:
-        lines.append(f"The engine takes {engine:.1f} GB of weights after every step.")
-    else:
-        lines.append("The engine reads the policy's own weights: 0 bytes to take over.")
+    if setup.overlap:
+        lines.append(
+            "Rollouts are made beside training: a step takes the longer of the rollouts and everything else."
+        )
+    lines += engine_notes(setup)
     if setup.teacher_sync_steps:
         copied = setup.num_teacher_params * setup.teacher_bytes
         if setup.num_adapter_sets:

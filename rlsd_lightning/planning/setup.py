@@ -12,6 +12,7 @@ from rlsd_lightning.config import instantiate
 from rlsd_lightning.interfaces import ever_asks_teacher, needs_of
 from rlsd_lightning.models.adapters import Lora
 from rlsd_lightning.planning.architecture import Architecture, read_architecture
+from rlsd_lightning.planning.engines import Engine, read_engine
 from rlsd_lightning.planning.hardware import GIB, Gpu, gpu_named
 from rlsd_lightning.planning.workload import Workload
 from rlsd_lightning.targets import locate
@@ -154,9 +155,7 @@ class Setup:
     has_anchor: bool
     anchor_copies: bool
     """Beside LoRA the anchor is the base without adapters."""
-    engine_copies: bool
-    """The engine keeps weights of its own."""
-    max_batch_prompts: int
+    engine: Engine
     gradient_checkpointing: bool
     freeze_vision: bool
     """No weight of the vision tower has a gradient."""
@@ -167,6 +166,8 @@ class Setup:
     workload: Workload
     assumptions: Assumptions
     gpu: Gpu
+    overlap: bool = False
+    """Rollouts of the next step are made while this one trains."""
     device: Literal["cuda", "cpu"] = "cuda"
 
     @property
@@ -195,6 +196,7 @@ class Setup:
 def read_setup(cfg: DictConfig) -> Setup:
     """Reduce a validated configuration."""
     assumptions: Assumptions = instantiate(cfg.plan)
+    gpu = gpu_named(assumptions.gpu)
     architecture = read_architecture(cfg.model.path, cfg.model.revision)
     credit, loss = instantiate(cfg.credit), instantiate(cfg.loss)
     needs, asks = needs_of(credit), ever_asks_teacher(credit)
@@ -218,8 +220,7 @@ def read_setup(cfg: DictConfig) -> Setup:
         contrast=needs.contrast,
         has_anchor=loss.needs_anchor and teacher.kind is not FrozenTeacher,
         anchor_copies=lora is None,
-        engine_copies=not cfg.engine.get("shares_policy_weights", False),
-        max_batch_prompts=cfg.engine.max_batch_prompts,
+        engine=read_engine(cfg, gpu),
         gradient_checkpointing=cfg.model.gradient_checkpointing,
         freeze_vision=cfg.model.freeze_vision or lora is not None,
         trainer_precision=str(cfg.trainer.precision),
@@ -227,7 +228,8 @@ def read_setup(cfg: DictConfig) -> Setup:
         parallel=parallel,
         workload=read_workload(cfg, assumptions, parallel.world_size, asks, needs.every_completion),
         assumptions=assumptions,
-        gpu=gpu_named(assumptions.gpu),
+        gpu=gpu,
+        overlap=cfg.rollout.overlap,
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rlsd_lightning.planning.architecture import TextShape
+from rlsd_lightning.planning.engines import PolicyEngine
 from rlsd_lightning.planning.memory import (
     cache_length,
     logit_bytes,
@@ -73,7 +74,7 @@ def test_a_copy_for_teacher_anchor_and_engine_weighs_what_the_policy_weighs(setu
         setup,
         num_teacher_params=setup.architecture.num_params,
         has_anchor=True,
-        engine_copies=True,
+        engine=PolicyEngine(copies=True, max_batch_prompts=64),
     )
     resident = plan_memory(copies).resident
     assert resident["teacher"] == resident["anchor"] == resident["engine weights"] == weights

@@ -3,6 +3,7 @@
 import pytest
 from hydra import compose, initialize_config_module
 
+from rlsd_lightning.planning.engines import PolicyEngine
 from rlsd_lightning.planning.setup import read_parallel
 from tests.planning.paper import setup
 
@@ -21,7 +22,8 @@ def test_the_papers_run():
     )
     assert found.num_trainable == found.architecture.num_params == 8_767_123_696
     assert (found.num_teacher_params, found.teacher_sync_steps) == (8_767_123_696, 20)
-    assert (found.asks_teacher, found.has_anchor, found.engine_copies) == (True, False, False)
+    assert (found.asks_teacher, found.has_anchor) == (True, False)
+    assert found.engine == PolicyEngine(copies=False, max_batch_prompts=64)
     assert found.precision.stored == found.precision.weights == 2
 
 

@@ -15,6 +15,7 @@ from transformers import (
 from rlsd_lightning.models import Policy, family_of
 from rlsd_lightning.packing import image_batch, pack_rows
 from rlsd_lightning.planning.architecture import architecture_of
+from rlsd_lightning.planning.engines import PolicyEngine
 from rlsd_lightning.planning.hardware import gpu_named
 from rlsd_lightning.planning.setup import Assumptions, Parallel, Setup
 from rlsd_lightning.planning.workload import Workload
@@ -125,8 +126,7 @@ def setup_of(policy, precision, work, **changes):
         "divergence": False,
         "contrast": False,
         "has_anchor": False,
-        "engine_copies": False,
-        "max_batch_prompts": 64,
+        "engine": PolicyEngine(copies=False, max_batch_prompts=64),
         "gradient_checkpointing": policy.model.is_gradient_checkpointing,
         "freeze_vision": False,
         "trainer_precision": precision,
