@@ -62,7 +62,7 @@ def main() -> None:
     threads, rounds = int(sys.argv[4]), int(sys.argv[5])
     torch.set_num_threads(threads)
     path = str(folder / "model")
-    write_text_model(Shape.of(sys.argv[2]), folder / "model", dtype, stop_ids=[0])
+    write_text_model(Shape.of(sys.argv[2]), folder / "model", dtype, uneven=False)
     policy = load_policy(path, dtype=dtype)
     processor, family = load_reader(path)
     template = PromptTemplate(
@@ -70,7 +70,7 @@ def main() -> None:
     )
     prompts = fixed_prompts(PromptEncoder(processor, template, family))
     engine = VLLMEngine(
-        path, dtype=dtype, temperature=1.0, max_model_len=MAX_MODEL_LEN, kv_cache_gb=0.05
+        path, dtype=dtype, temperature=1.0, max_model_len=MAX_MODEL_LEN, kv_cache_gb=0.3
     )
     engine.bind(policy, processor)
     engine.start()
