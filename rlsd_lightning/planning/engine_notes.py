@@ -69,8 +69,8 @@ def _elsewhere(setup: Setup, engine: ServingEngine) -> list[str]:
     cache = tokens * kv_bytes_per_token(text, engine_precision(engine)) / gpus / 1e9
     weights, sent = engine_weight_bytes(setup, engine) / 1e9, sent_to_server(setup) / 1e9
     return [
-        f"Servers: {engine.num_servers} of {gpus} GPUs each, taken to be of the same kind and set by serving.*. On each of "
-        f"these: {weights:.1f} GB of weights, {cache:,.1f} GB of keys and values for all of a step's completions at once.",
+        f"Servers: {engine.num_servers}, GPUs of each: {gpus}, taken to be of the same kind and set by serving.*. On each of "
+        f"these GPUs: {weights:.1f} GB of weights, {cache:,.1f} GB of keys and values for all of a step's completions at once.",
         f"A server takes {sent:.1f} GB of weights after every step.",
     ]
 

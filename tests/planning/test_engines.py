@@ -79,6 +79,6 @@ def test_servers_cost_the_trainer_nothing_but_what_is_sent(run):
     text = run(EXPERIMENT, "engine=vllm_server", "serving.dtype=bfloat16")
     rows = {line.split("  ")[0]: line.split()[-4:] for line in text.splitlines() if "  " in line}
     assert rows["engine weights"] == rows["KV cache"] == ["0.0"] * 4
-    assert "Servers: 1 of 1 GPUs each" in text
+    assert "Servers: 1, GPUs of each: 1" in text
     assert "17.5 GB of weights, 1,855.4 GB of keys and values" in text
     assert "A server takes 17.5 GB of weights after every step." in text
