@@ -28,6 +28,7 @@ from rlsd_lightning.interfaces import (
 from rlsd_lightning.types import Prompt, Sampling
 from rlsd_lightning.weights import named_weights, tied_names, with_tied
 from tests.helpers.fake_vllm import FakeServer, fake_servers
+from tests.helpers.ranks import run_ranks
 
 SAMPLING = Sampling(max_completion_tokens=3, seed=5)
 GENERATE = "/inference/v1/generate"
@@ -455,6 +456,69 @@ def test_a_bucket_is_good_while_the_next_is_filled():
             [(name, tensor)] = before[0].unpack(before[1])
             assert torch.equal(tensor, torch.full((4,), float(name)))
         before = layout, buffer
+
+
+# Several ranks
+
+
+def as_rank(servers, policy, tokenizer, do):
+    """Return what a rank does with an engine of its own: what it returns, or the message of its error."""
+    list(named_weights(policy))  # imports peft once, before ranks are forked
+
+    def run(rank):
+        engine = VLLMServerEngine(
+            [server.url for server in servers], temperature=1.0, sync_timeout_s=10.0
+        )
+        engine.bind(policy, tokenizer)
+        engine.start()
+        try:
+            return do(engine, rank)
+        except EngineError as error:
+            return str(error)
+        finally:
+            engine.close()
+
+    return run
+
+
+def test_one_rank_sends_the_weights_and_all_know_who_has_them(
+    servers, text_policy, tokenizer, prompts
+):
+    servers[1].before["/start_weight_update"] = lambda _: (500, {"error": "no"})
+
+    def do(engine, rank):
+        engine.load_weights(named_weights(text_policy), version=3)
+        groups = engine.generate(prompts[6 * rank : 6 * rank + 6], SAMPLING, group_size=1)
+        return [url for url, _ in engine.replicas()], {c.weight_versions for [c] in groups}
+
+    found = run_ranks(as_rank(servers, text_policy, tokenizer, do), 2)
+    assert found == [([servers[0].url], {(3,)})] * 2
+    assert servers[0].calls["/finish_weight_update"] == 1
+    assert servers[0].calls[GENERATE] == 12
+
+
+def test_no_rank_waits_for_one_whose_weights_are_no_numbers(servers, text_policy, tokenizer):
+    def do(engine, rank):
+        good = ((name, tensor) for name, tensor in named_weights(text_policy))
+        bad = ((name, tensor * torch.nan) for name, tensor in named_weights(text_policy))
+        engine.load_weights(bad if rank == 0 else good, version=3)
+
+    sender, other = run_ranks(as_rank(servers, text_policy, tokenizer, do), 2)
+    assert "not finite" in sender
+    assert "rank 0 could not hand the weights over" in other
+
+
+def test_one_rank_looks_into_a_server_and_all_see_it(servers, text_policy, tokenizer, prompts):
+    def do(engine, rank):
+        engine.load_weights(named_weights(text_policy), version=3)
+        return engine.trace(prompts[0])
+
+    servers[0].seen = {"model.layers.0": [1.0, 2.0]}
+    assert (
+        run_ranks(as_rank(servers, text_policy, tokenizer, do), 2)
+        == [{"model.layers.0": (1.0, 2.0)}] * 2
+    )
+    assert servers[0].calls["rlsd_start_trace"] == 1
 
 
 # Starting

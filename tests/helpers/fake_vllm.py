@@ -14,6 +14,7 @@ from rlsd_lightning.engines.vllm_transfer import Layout, TransferGroup
 
 class QuietServer(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 64
 
     def handle_error(self, request, client_address):
         """A client that has hung up is no news."""
@@ -22,8 +23,8 @@ class QuietServer(ThreadingHTTPServer):
 class FakeServer:
     """Answers with tokens that depend on the request's seed alone.
 
-    `before_generate` and `before` are called with the request's body, by path for `before`; what they return, a status
-    and a body, is the answer; HANG_UP breaks the connection.
+    What stands in `before` by a path is called with the request's body; what it returns, a status and a body, is the
+    answer, HANG_UP breaks the connection, and nothing leads to the usual answer.
     """
 
     HANG_UP = "hang up"
@@ -34,6 +35,7 @@ class FakeServer:
         self.weights = {}
         self.version = "default"
         self.incomplete = []
+        self.seen = {}
         self.logprob = -1.0
         self.settings = {
             "max_model_len": 512,
@@ -89,7 +91,7 @@ class FakeServer:
     def answer(self, request, body):
         path = request.path.partition("?")[0]
         self.calls[path] += 1
-        result = self.before.get(path, lambda _: None)(body)
+        result = self.before.get(path, lambda _: None)(body) or None
         if result == self.HANG_UP:
             request.close_connection = True
             request.connection.close()
@@ -116,6 +118,7 @@ class FakeServer:
                 "rlsd_settings": self.settings,
                 "rlsd_weight_names": self.names,
                 "rlsd_incomplete_layers": self.incomplete,
+                "rlsd_end_trace": self.seen,
             }
             return 200, {"results": [known.get(body["method"])]}
         if path == "/inference/v1/generate":
