@@ -78,8 +78,11 @@ def write_text_model(shape: Shape, folder: Path, dtype: str, uneven: bool) -> No
 
 @torch.no_grad()
 def _never_draw(model: Qwen3ForCausalLM, token: int) -> None:
-    """Give every state one large positive component, which makes this token's logit very small and no other."""
+    """Give every state one positive component, which no layer changes and only this token's logit depends on."""
     model.get_input_embeddings().weight[:, 0] = 4.0
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight[0] = 0.0
+        layer.mlp.down_proj.weight[0] = 0.0
     head = model.get_output_embeddings().weight
     head[:, 0] = 0.0
     head[token] = 0.0
