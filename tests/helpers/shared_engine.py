@@ -73,7 +73,9 @@ def look_inside(case):
 
 
 def surroundings():
-    variables = {k: v for k, v in os.environ.items() if not k.startswith("VLLM_")}
+    """What vLLM may not change; OpenCV, which reads images, sets a variable when it is imported."""
+    own = ("VLLM_", "LD_LIBRARY_PATH")
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(own)}
     return variables, torch.get_num_threads(), torch.distributed.get_world_size()
 
 
