@@ -371,6 +371,15 @@ def test_a_server_that_was_started_again_is_taken_in_at_the_next_sync(
     engine.generate(prompts, SAMPLING, group_size=1)
 
 
+def test_a_server_that_was_started_again_unnoticed_is_met_anew(servers, started, text_policy):
+    engine = started(servers)
+    servers[0].die()
+    servers[0].come_back()
+    engine.load_weights(named_weights(text_policy), version=8)
+    assert len(engine.replicas()) == 2
+    assert servers[0].weights.keys() == servers[1].weights.keys()
+
+
 def test_when_no_server_takes_the_weights_the_run_ends(servers, started, text_policy, prompts):
     engine = started(servers)
     for server in servers:

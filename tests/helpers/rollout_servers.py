@@ -35,7 +35,7 @@ class Served:
             "serving.max_num_seqs=64",
         )
         self.log = self.folder / f"{self.port}.log"
-        with self.log.open("a") as log:
+        with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "rlsd_lightning", "serve-rollouts", *words],
                 cwd=self.folder,
