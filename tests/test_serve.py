@@ -3,9 +3,11 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -133,3 +135,35 @@ def test_told_to_end_it_ends_the_server_and_what_that_has_started(tmp_path, capf
     while state(below) not in ("", "Z") and time.monotonic() < deadline:
         time.sleep(0.02)
     assert state(below) in ("", "Z")
+
+
+@pytest.mark.parametrize(("status", "starts"), [(130, 1), (3, 3)])
+def test_the_job_script_writes_the_addresses_and_starts_a_server_again_that_has_died(
+    tmp_path, status, starts
+):
+    """With stand-ins for SLURM's programs: two hosts with two servers each, of which one task is run."""
+    stand_ins = {
+        "scontrol": "echo hostA; echo hostB",
+        "srun": 'shift; SLURM_LOCALID=1 "$@"',
+        "python": f'echo "$@"; exit {status}',
+    }
+    for name, text in stand_ins.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    job = {"SLURM_JOB_ID": "5", "SLURM_JOB_NODELIST": "x", "SLURM_NTASKS_PER_NODE": "2"}
+    script = Path(__file__).parents[1] / "scripts" / "slurm" / "serve_rollouts.sbatch"
+    done = subprocess.run(
+        ["bash", script, "model.path=a b"],
+        cwd=tmp_path,
+        env=os.environ | job | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    servers = ",".join(f"http://host{host}:{port}" for host in "AB" for port in (8765, 8766))
+    addresses, *started = done.stdout.splitlines()
+    assert addresses == f"engine.servers=[{servers}]"
+    assert (tmp_path / "rollout_servers_5").read_text().strip() == addresses
+    words = "-m rlsd_lightning serve-rollouts serving.host=0.0.0.0 serving.port=8766 model.path=a b"
+    assert started == [words] * starts
+    assert done.returncode == (0 if status == 130 else status)
