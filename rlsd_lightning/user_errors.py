@@ -6,6 +6,8 @@ import dis
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from rlsd_lightning.engines.errors import EngineError
+
 
 def is_users_to_mend(error: Exception) -> bool:
     """Whether an error was raised on purpose, by this package or Lightning, about what a user has written or supplied.
@@ -14,6 +16,8 @@ def is_users_to_mend(error: Exception) -> bool:
     """
     if isinstance(error, MisconfigurationException):
         return True
+    if isinstance(error, EngineError):  # one with a cause is a fault of a library, whose traceback is of use
+        return error.__cause__ is None
     if not isinstance(error, ValueError | TypeError | OSError) or error.__traceback__ is None:
         return False
     place = error.__traceback__

@@ -16,6 +16,7 @@ from lightning.fabric.strategies.launchers.subprocess_script import _hydra_subpr
 from rlsd_lightning.__main__ import main, own_process_state
 from rlsd_lightning.command_line import for_hydra, usage
 from rlsd_lightning.config import COMMANDS, ConfigError
+from rlsd_lightning.engines.errors import EngineError
 from rlsd_lightning.types import Sampling
 from rlsd_lightning.user_errors import is_users_to_mend
 
@@ -283,6 +284,17 @@ def test_what_another_package_raises_keeps_its_traceback():
 def test_a_call_that_failed_is_a_bug_even_within_this_package():
     assert not is_users_to_mend(error_of(lambda: Sampling(max_completion_tokens="many")))
     assert not is_users_to_mend(error_of(lambda: int("many")))
+
+
+def test_an_engines_own_words_are_enough_unless_a_library_failed():
+    def alone():
+        raise EngineError("engine: too long")
+
+    def with_a_cause():
+        raise EngineError("engine: vLLM failed") from RuntimeError("a kernel failed")
+
+    assert is_users_to_mend(error_of(alone))
+    assert not is_users_to_mend(error_of(with_a_cause))
 
 
 def test_the_module_runs_as_a_program_and_needs_no_hydra_folder(tmp_path):
