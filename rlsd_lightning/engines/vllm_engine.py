@@ -194,6 +194,7 @@ class VLLMEngine:
     def wake(self) -> None:
         """Take the memory again; every rank of a tensor-parallel group comes here at the same time."""
         if self._asleep:
+            torch.cuda.empty_cache()  # vLLM takes its memory from the driver, not from what torch keeps of the trainer's
             self._llm.wake_up()
             self._asleep = False
 
