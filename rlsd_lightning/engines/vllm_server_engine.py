@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from rlsd_lightning.engines.errors import EngineError
-from rlsd_lightning.engines.transformers_engine import stop_token_ids
+from rlsd_lightning.engines.vllm_bound import BoundEngine
 from rlsd_lightning.engines.vllm_client import (
     GENERATE,
     RefusedError,
@@ -33,7 +33,6 @@ from rlsd_lightning.engines.vllm_client import (
 )
 from rlsd_lightning.engines.vllm_engine import check_weight_names, finite
 from rlsd_lightning.engines.vllm_requests import (
-    Vocabulary,
     check_lengths,
     check_prompt,
     collapsed_ids,
@@ -44,9 +43,8 @@ from rlsd_lightning.engines.vllm_requests import (
 from rlsd_lightning.engines.vllm_server_dispatch import Dispatch, Request, RolloutServer
 from rlsd_lightning.engines.vllm_server_sync import WeightSender
 from rlsd_lightning.engines.vllm_transfer import KINDS
-from rlsd_lightning.models import Policy
 from rlsd_lightning.types import Completion, Prompt, Sampling
-from rlsd_lightning.weights import tied_names, with_tied
+from rlsd_lightning.weights import with_tied
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +52,7 @@ _NOT_A_NUMBER = -9999.0
 """What vLLM sends instead of a log-prob that is not finite."""
 
 
-class VLLMServerEngine:
+class VLLMServerEngine(BoundEngine):
     """vLLM 0.32 behind HTTP.
 
     Args:
@@ -69,7 +67,6 @@ class VLLMServerEngine:
         trainer_host: the address at which servers reach rank zero; None for the one that leads to them.
     """
 
-    shares_policy_weights = False
     runs_elsewhere = True
 
     def __init__(
@@ -90,11 +87,10 @@ class VLLMServerEngine:
                 f"engine.servers is {list(servers)}. Needed: the addresses of one or more servers, each once. Start one "
                 "with python -m rlsd_lightning serve-rollouts model.path=..., which prints its address."
             )
+        super().__init__(temperature)
         self._servers = [RolloutServer(ServerClient(url)) for url in servers]
         self._others: list[RolloutServer] = []
-        self._logprobs_mode = "raw_logprobs" if temperature == 1 else "processed_logprobs"
         self.dtype = ""
-        self.logprobs_leave_out: tuple[int, ...] = ()
         self._start_timeout_s = start_timeout_s
         self._request_timeout_s = request_timeout_s
         self._generate_timeout_s = generate_timeout_s
@@ -110,18 +106,6 @@ class VLLMServerEngine:
         self._max_model_len = 0
 
     # Lifetime
-
-    def bind(self, policy: Policy, tokenizer: Any) -> None:
-        """Take note of the policy whose weights are going to come, and of its tokens."""
-        self._tokenizer = tokenizer
-        self._vocabulary = Vocabulary(
-            image_token_id=policy.family.image_token_id,
-            banned_ids=policy.family.placeholder_token_ids,
-            stop_ids=stop_token_ids(policy, tokenizer),
-        )
-        self._tied = tied_names(policy)
-        if self._logprobs_mode == "processed_logprobs":
-            self.logprobs_leave_out = policy.family.placeholder_token_ids
 
     def start(self) -> None:
         """See StartsWithRanks: wait for all servers, and make sure that each has what training needs.
@@ -185,7 +169,7 @@ class VLLMServerEngine:
 
     def check_names(self, names: Collection[str]) -> None:
         """See NamesItsWeights."""
-        given = {*names, *(alias for name in names for alias in self._tied.get(name, ()))}
+        given = self._all_names(names)
         for server in self._servers:
             if server.is_up:
                 try:
@@ -241,13 +225,6 @@ class VLLMServerEngine:
             )
 
     # Completions
-
-    def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, group_size: int
-    ) -> list[list[Completion]]:
-        """See RolloutEngine."""
-        groups = dict(self.generate_each(prompts, sampling, group_size))
-        return [groups[place] for place in range(len(prompts))]
 
     def generate_each(
         self, prompts: Sequence[Prompt], sampling: Sampling, group_size: int
