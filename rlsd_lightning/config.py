@@ -35,15 +35,15 @@ COMMANDS = {
 """What the command line can be told to do, one line each."""
 
 _UNUSED = {
-    "fit": (),
-    "validate": ("data.train",),
-    "test": ("data.train",),
-    "score": ("data.train", "model"),
-    "predict": ("data.train",),
-    "export": ("data", "evaluators"),
-    "audit": ("model", "evaluators"),
-    "plan": ("data.train", "evaluators"),
-    "doctor": (),
+    "fit": ("serving",),
+    "validate": ("data.train", "serving"),
+    "test": ("data.train", "serving"),
+    "score": ("data.train", "model", "engine", "serving"),
+    "predict": ("data.train", "serving"),
+    "export": ("data", "evaluators", "engine", "serving"),
+    "audit": ("model", "evaluators", "engine", "serving"),
+    "plan": ("data.train", "evaluators", "serving"),
+    "doctor": ("serving",),
     "serve-rollouts": ("data", "evaluators", "prompt", "verifier"),
 }
 """Sections that a command never reads: a value may still be missing there."""

@@ -230,16 +230,20 @@ def flags(arguments: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def _ending_by_signal() -> Iterator[None]:
-    """Turn SIGTERM into what Ctrl-C is, so that the server ends in both cases."""
+    """Have SIGTERM and SIGINT end the server alike, also where a shell has put this process into the background.
+
+    Such processes begin with Ctrl-C ignored.
+    """
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {n: signal.signal(n, interrupt) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:

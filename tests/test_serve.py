@@ -113,6 +113,14 @@ def test_a_server_that_is_never_ready_is_told_and_ended():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_end_it_ends_the_server_and_what_that_has_started(tmp_path, capfd, number):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a shell's background
+    try:
+        check_that_it_ends(tmp_path, capfd, number)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def check_that_it_ends(tmp_path, capfd, number):
     port, file = free_port(), tmp_path / "below"
     fake = StandIn("model", dtype="float32", temperature=1.0, port=port)
     fake.words = (STAND_IN, str(port), str(file))
