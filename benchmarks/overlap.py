@@ -5,8 +5,8 @@
     python benchmarks/overlap.py trainer.accumulate_grad_batches=1   overrides for the server and for both runs
 
 `serve-rollouts` is on one core and stays for all runs, `fit engine=vllm_server` is on another, each with one thread. Both
-runs have max_policy_lag=1 and importance_cap=2.0. The first two steps are left out, and the last one, beside which nothing
-is sampled.
+runs of a round have its number as seed, max_policy_lag=1 and importance_cap=2.0. The first two steps are left out, and the
+last one, beside which nothing is sampled.
 
     step s        from the end of a step to the end of the next one, by the wall clock; median over the steps of all rounds.
     per run       the medians of the fastest and the slowest run: what other programs on the cores did.
@@ -251,7 +251,8 @@ def main(words: Sequence[str]) -> None:
         for turn in range(args.rounds):
             for overlap in runs:
                 folder = Path(name) / f"{turn}-{overlap}"
-                fitted = fit([*common, f"engine.servers=[{url}]"], overlap, other, folder)
+                own = [f"seed={turn + 1}", f"engine.servers=[{url}]"]
+                fitted = fit([*own, *common], overlap, other, folder)
                 runs[overlap].append(fitted)
     print(f"{args.experiment}, G = {args.group_size}, {args.rounds} rounds of {args.steps} steps")
     print(table(HEADER, [row(overlap, runs[overlap]) for overlap in runs]))

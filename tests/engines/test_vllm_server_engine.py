@@ -268,14 +268,15 @@ def test_generating_ends_in_time_and_leaves_nothing_running(servers, started, pr
 
 def test_whoever_stops_listening_leaves_nothing_running(servers, started, prompts):
     engine = started(servers)
-    release = threading.Event()
+    release, before = threading.Event(), set(threading.enumerate())
     for server in servers:
         server.before[GENERATE] = lambda body: body["token_ids"][2] and release.wait(5) and None
     for _ in engine.generate_each(prompts, SAMPLING, group_size=1):
         once_there(12, servers)(None)
         break
     assert sum(len(server.aborted) for server in servers) == 11
-    assert not [t for t in threading.enumerate() if t.name.startswith("rollouts")]
+    new = set(threading.enumerate()) - before
+    assert not [thread for thread in new if thread.name.startswith("rollouts")]
     release.set()
 
 

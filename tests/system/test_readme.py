@@ -64,7 +64,12 @@ def test_every_command_is_run_somewhere():
 
 
 @pytest.mark.parametrize(
-    "command", [c for c in commands() if c.startswith("python") and c not in ELSEWHERE]
+    "command",
+    [
+        pytest.param(c, marks=pytest.mark.slow) if "engine=vllm" in c else c
+        for c in commands()
+        if c.startswith("python") and c not in ELSEWHERE
+    ],
 )
 def test_the_command_does_what_the_readme_says(command, workplace, rlsd, straight):
     if "engine=vllm" in command and why_skipped():
