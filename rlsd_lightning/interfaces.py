@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from rlsd_lightning.types import CreditNeeds
@@ -136,6 +137,40 @@ class StartsWithRanks(Protocol):
     def close(self) -> None:
         """Give everything back; the ranks' own group of processes stays. Another call does nothing."""
         ...
+
+
+@contextmanager
+def started(engine: RolloutEngine) -> Iterator[None]:
+    """Start an engine and close it at the end, if it is one that has to be."""
+    start_engine(engine)
+    with closed_at_end(engine):
+        yield
+
+
+def start_engine(engine: RolloutEngine) -> None:
+    """Start an engine, if it is one that has to be."""
+    if isinstance(engine, StartsWithRanks):
+        engine.start()
+
+
+@contextmanager
+def closed_at_end(engine: RolloutEngine) -> Iterator[None]:
+    """Close an engine at the end, if it is one that has to be."""
+    try:
+        yield
+    finally:
+        if isinstance(engine, StartsWithRanks):
+            engine.close()
+
+
+@contextmanager
+def awake(engine: RolloutEngine) -> Iterator[None]:
+    """Keep an engine awake for a while; both may be collective."""
+    engine.wake()
+    try:
+        yield
+    finally:
+        engine.sleep()
 
 
 @runtime_checkable

@@ -20,8 +20,9 @@ from rlsd_lightning.interfaces import (
     MeasuresGradients,
     RolloutEngine,
     ScheduledCredit,
-    StartsWithRanks,
+    awake,
     needs_of,
+    start_engine,
 )
 from rlsd_lightning.loss import PolicyLoss
 from rlsd_lightning.metrics import Maximum, Mean, StepMetrics, grad_norm, masked_mean
@@ -102,8 +103,7 @@ class RLSDModule(lightning.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Start the engine, now that the ranks are together."""
-        if isinstance(self.engine, StartsWithRanks):
-            self.engine.start()
+        start_engine(self.engine)
 
     def configure_optimizers(self) -> Any:
         """Give the optimizer the trainable weights of the policy, and nothing of the teacher."""
@@ -308,12 +308,10 @@ class RLSDModule(lightning.LightningModule):
         """
         evaluation, encoder = self.evaluations[name], self._encoders[name]
         prompts = [encoder.student(problem) for problem in problems]
-        self.engine.wake()
-        responses = self.engine.generate(
-            prompts, evaluation.sampling, evaluation.samples_per_problem
-        )
-        self.engine.sleep()
-        return responses
+        with awake(self.engine):
+            return self.engine.generate(
+                prompts, evaluation.sampling, evaluation.samples_per_problem
+            )
 
     def evaluation_name(self, dataloader_idx: int) -> str:
         """Return the name of the evaluation whose dataloader this is."""

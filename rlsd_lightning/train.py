@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from rlsd_lightning.console import quieten_libraries
 from rlsd_lightning.data.datamodule import Evaluation
 from rlsd_lightning.doctor.command import doctor
 from rlsd_lightning.export import export_policy
-from rlsd_lightning.interfaces import StartsWithRanks
+from rlsd_lightning.interfaces import closed_at_end
 from rlsd_lightning.models import Policy, load_reader
 from rlsd_lightning.planning.command import plan
 from rlsd_lightning.report import write_report
@@ -65,7 +64,7 @@ def fit(cfg: DictConfig) -> Metrics:
     trainer = _trainer(cfg, training, this)
     summary = Summary(this.dir / "summary.json", is_writer=exp_manager.is_rank_zero())
     summary.write(**_facts(cfg, parts), command=sys.argv, started=started, finished=False)
-    with _engine_of(parts):
+    with closed_at_end(parts.module.engine):
         if this.resume_from is None:
             summary.write(warm_start=_evaluate(trainer, parts), resumed_at_steps=[])
         else:
@@ -92,7 +91,7 @@ def evaluate(cfg: DictConfig) -> Metrics:
     """Score the policy on every evaluation as training does in between, and print all numbers."""
     parts = build_evaluation(cfg)
     _load_checkpoint(cfg, parts.module.policy)
-    with _engine_of(parts):
+    with closed_at_end(parts.module.engine):
         metrics = _evaluate(_trainer(cfg, _evaluating(cfg)), parts)
     for name, value in sorted(metrics.items()):
         print(f"{name:50s} {value:.4f}")
@@ -105,7 +104,7 @@ def predict(cfg: DictConfig) -> Metrics:
     source = _load_checkpoint(cfg, parts.module.policy)
     cfg.paths.output = cfg.paths.output or str(source.folder / "predictions")
     trainer = _trainer(cfg, _evaluating(cfg, "prediction_writer"))
-    with _engine_of(parts):
+    with closed_at_end(parts.module.engine):
         trainer.predict(parts.module, datamodule=parts.datamodule, return_predictions=False)
     print(f"Completions with verdicts are in {cfg.paths.output}.")
     return {}
@@ -127,7 +126,7 @@ def test(cfg: DictConfig) -> Metrics:
             num_left_out = parts.datamodule.leave_out(name, answered)
             log.info("test: %s goes on after %d problems.", name, num_left_out)
     trainer = _trainer(cfg, _evaluating(cfg, "response_writer"))
-    with _engine_of(parts):
+    with closed_at_end(parts.module.engine):
         trainer.predict(parts.module, datamodule=parts.datamodule, return_predictions=False)
     trainer.strategy.barrier()  # another rank may still be writing
     if not trainer.is_global_zero:
@@ -215,16 +214,6 @@ def _evaluating(cfg: DictConfig, *more: str) -> list[str]:
     """Return the names of the callbacks of an evaluation: the engine gets its weights there, too."""
     names = ["weight_sync", "progress", *more]
     return [name for name in names if cfg.callbacks.get(name)]
-
-
-@contextmanager
-def _engine_of(parts: Parts) -> Iterator[None]:
-    """Close the engine at the end, if it is one that has to be."""
-    try:
-        yield
-    finally:
-        if isinstance(parts.module.engine, StartsWithRanks):
-            parts.module.engine.close()
 
 
 def _validation_times(trainer: DictConfig) -> dict[str, Any]:

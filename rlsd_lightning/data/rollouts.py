@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, closing
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from rlsd_lightning.interfaces import (
     RolloutEngine,
     StreamsCompletions,
     Verifier,
+    awake,
     ever_asks_teacher,
     needs_of,
 )
@@ -143,17 +144,12 @@ class RolloutCollector:
         judging = self.pool.read_metrics() if self.pool is not None else {}
         return groups, watch.read() | rollout_metrics(groups) | judging
 
-    @contextmanager
-    def awake(self) -> Iterator[None]:
+    def awake(self) -> AbstractContextManager[None]:
         """Keep the engine awake for all calls of `collect` in a step.
 
         Waking may be collective, and with refilling the ranks collect different numbers of times.
         """
-        self.engine.wake()
-        try:
-            yield
-        finally:
-            self.engine.sleep()
+        return awake(self.engine)
 
     def close(self) -> None:
         """End the processes that judge; another step would start them again."""

@@ -21,7 +21,7 @@ from rlsd_lightning.doctor.packages import check_packages
 from rlsd_lightning.doctor.ranks import check_all_reduce, check_settings, process_group
 from rlsd_lightning.doctor.sampling import check_logprobs
 from rlsd_lightning.exp_manager import is_rank_zero
-from rlsd_lightning.interfaces import StartsWithRanks, ever_asks_teacher, needs_of
+from rlsd_lightning.interfaces import ever_asks_teacher, needs_of, started
 from rlsd_lightning.rules import num_processes
 from rlsd_lightning.targets import locate
 from rlsd_lightning.teacher import ExternalTeacher, LiveTeacher
@@ -137,10 +137,5 @@ def _logprobs(cfg: DictConfig, encoder: Any, problems: list[Any]) -> Finding:
     engine.bind(policy, encoder.tokenizer)
     sampling = instantiate(cfg.rollout).sampling
     precision = str(cfg.trainer.precision)
-    if not isinstance(engine, StartsWithRanks):
+    with started(engine):
         return check_logprobs(policy, engine, encoder, problems, sampling, precision)
-    engine.start()
-    try:
-        return check_logprobs(policy, engine, encoder, problems, sampling, precision)
-    finally:
-        engine.close()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from rlsd_lightning.doctor.finding import Finding
-from rlsd_lightning.interfaces import RolloutEngine
+from rlsd_lightning.interfaces import RolloutEngine, awake
 from rlsd_lightning.models import Policy, adapters
 from rlsd_lightning.prompts import PromptEncoder
 from rlsd_lightning.types import Problem, Sampling
@@ -50,10 +50,8 @@ def check_logprobs(
     limit = min(MAX_TOKENS, sampling.max_completion_tokens)
     few = dataclasses.replace(sampling, max_completion_tokens=limit)
     prompts = [encoder.student(problem) for problem in problems]
-    engine.wake()
-    with computing_in(precision, policy.device):
+    with awake(engine), computing_in(precision, policy.device):
         gap = logprob_gap(policy, engine, prompts, few)
-    engine.sleep()
     return judge_gap(type(engine).__name__, synced, gap, bits_of(precision, engine))
 
 

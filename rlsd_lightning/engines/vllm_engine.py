@@ -26,6 +26,7 @@ from rlsd_lightning.engines.vllm_requests import (
     check_prompt,
     collapsed_ids,
     group_of,
+    not_finite,
     pictures,
     sampling_settings,
 )
@@ -315,11 +316,7 @@ class VLLMEngine(BoundEngine):
         if all(math.isfinite(logprob) for each in output.outputs for logprob in _logprobs(each)):
             return
         self._ask("rlsd_clear_kv_cache")  # or they spoil later requests
-        raise EngineError(
-            f"engine: log-probs of a completion of problem {prompt.id!r} are not finite, at weight version "
-            f"{self._version}. The weights or the activations hold NaN: lower optim.lr, or look at the last steps.",
-            prompt.id,
-        )
+        raise not_finite(prompt, self._version)
 
     def _group(self, output: Any, group_size: int) -> list[Completion]:
         """Return the completions of a prompt, which vLLM has finished."""

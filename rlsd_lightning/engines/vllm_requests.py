@@ -155,6 +155,20 @@ def check_prompt(prompt: Prompt, expanded: Sequence[int] | None) -> None:
     )
 
 
+def not_finite(prompt: Prompt, version: int | str | None) -> EngineError:
+    """Return the error of a completion whose log-probs are no numbers.
+
+    Args:
+        prompt: whose completion it is.
+        version: of the weights, as the engine calls them.
+    """
+    return EngineError(
+        f"engine: log-probs of a completion of problem {prompt.id!r} are not finite, at weight version {version}. The "
+        "weights or the activations hold NaN: lower optim.lr, or look at the last steps.",
+        prompt.id,
+    )
+
+
 def group_of(completions: Sequence[Completion], group_size: int) -> list[Completion]:
     """Return a prompt's group: what was sampled, or G times the one greedy completion."""
     return list(completions) if len(completions) == group_size else [*completions] * group_size

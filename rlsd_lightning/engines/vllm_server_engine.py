@@ -37,6 +37,7 @@ from rlsd_lightning.engines.vllm_requests import (
     check_prompt,
     collapsed_ids,
     group_of,
+    not_finite,
     pictures,
     sampling_settings,
 )
@@ -320,12 +321,9 @@ class VLLMServerEngine(BoundEngine):
         token_ids = choice["token_ids"]
         logprobs = [token["logprob"] for token in choice["logprobs"]["content"]]
         if any(logprob <= _NOT_A_NUMBER for logprob in logprobs):
+            error = not_finite(prompt, self._label)
             self._forget_values()
-            raise EngineError(
-                f"engine: log-probs of a completion of problem {prompt.id!r} are not finite, at weight version "
-                f"{self._label}. The weights or the activations hold NaN: lower optim.lr, or look at the last steps.",
-                prompt.id,
-            )
+            raise error
         return Completion(
             token_ids=token_ids,
             logprobs=logprobs,
