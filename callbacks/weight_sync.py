@@ -14,7 +14,13 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 
 from rlsd_lightning.engines.errors import EngineError
-from rlsd_lightning.interfaces import HasReplicas, NamesItsWeights, RolloutEngine, TracesLayers
+from rlsd_lightning.interfaces import (
+    HasReplicas,
+    NamesItsWeights,
+    RolloutEngine,
+    TracesLayers,
+    awake,
+)
 from rlsd_lightning.phase_watch import PhaseWatch
 from rlsd_lightning.step_boundary import ends_step
 from rlsd_lightning.types import Prompt, Sampling
@@ -166,7 +172,12 @@ class WeightSync(Callback):
         )
         copies = [replica for _, replica in _copies(pl_module.engine)]
         # All ranks have sampled before any scores: where weights are sharded a forward pass waits for every rank.
-        with watch.phase("sampling a few tokens"), _agreeing(trainer), _awake(pl_module.engine):
+        with (
+            watch.phase("sampling a few tokens"),
+            _agreeing(trainer),
+            awake(pl_module.engine),
+            trainer.precision_plugin.forward_context(),  # in which rollouts are sampled, too
+        ):
             sampled = [replica.generate(self._prompts, sampling, 1) for replica in copies]
         with watch.phase("comparing log-probs"), trainer.precision_plugin.forward_context():
             means = [
@@ -180,19 +191,20 @@ class WeightSync(Callback):
         return float(trainer.strategy.reduce(table, reduce_op="max"))
 
     def _is_close(self, trainer: lightning.Trainer, engine: RolloutEngine, gap: float) -> bool:
-        bits = bits_of(str(trainer.precision), engine)
-        return gap <= (TOLERANCES[bits] if self._tolerance is None else self._tolerance)
+        return gap <= self._limit(bits_of(str(trainer.precision), engine))
+
+    def _limit(self, bits: str) -> float:
+        return TOLERANCES[bits] if self._tolerance is None else self._tolerance
 
     def _explain(
         self, trainer: lightning.Trainer, pl_module: Any, gap: float, watch: PhaseWatch
     ) -> str:
         """Say what differs, as far as it can be found. Every rank comes here."""
         engine, bits = pl_module.engine, bits_of(str(trainer.precision), pl_module.engine)
-        tolerance = TOLERANCES[bits] if self._tolerance is None else self._tolerance
         where = []
         with (
             watch.phase("looking for what differs"),
-            _awake(engine),
+            awake(engine),
             trainer.precision_plugin.forward_context(),
         ):
             for name, replica in _copies(engine):
@@ -201,7 +213,7 @@ class WeightSync(Callback):
                     where.append(f"{name}: {_where(layer)}")
         return (
             f"weight sync: at version {trainer.global_step} the engine's log-probs differ from the trainer's by {gap:.2g} "
-            f"nats on average; {tolerance:g} is the most at {bits} bits (callbacks.weight_sync.tolerance). "
+            f"nats on average; {self._limit(bits):g} is the most at {bits} bits (callbacks.weight_sync.tolerance). "
             f"{' '.join(where)} Rollouts would not be of the policy that is trained."
         )
 
@@ -228,15 +240,6 @@ def nan_is_large(mean: float) -> float:
 def _copies(engine: Any) -> list[tuple[str, Any]]:
     """Return an engine's copies by name; an engine without is its own only one."""
     return engine.replicas() if isinstance(engine, HasReplicas) else [("engine", engine)]
-
-
-@contextmanager
-def _awake(engine: RolloutEngine) -> Iterator[None]:
-    engine.wake()
-    try:
-        yield
-    finally:
-        engine.sleep()
 
 
 @contextmanager

@@ -104,6 +104,21 @@ def test_a_good_sync_tells_what_it_cost_and_found(module):
     assert not engine._awake
 
 
+def test_tokens_are_sampled_and_scored_in_the_trainers_precision(module):
+    class Noting(Copying):
+        seen = ()
+
+        def generate(self, prompts, sampling, group_size):
+            self.seen += (torch.is_autocast_enabled("cpu"),)
+            return super().generate(prompts, sampling, group_size)
+
+    engine, mixed = Noting(), trainer("bf16-mixed")
+    mixed.precision_plugin.forward_context = lambda: torch.autocast("cpu", torch.bfloat16)
+    found = sync(module, engine, mixed)
+    assert engine.seen == (True,)
+    assert found["sync/logprob_gap"] < 1e-2
+
+
 def test_wrong_weights_stop_the_run_and_the_first_layer_that_differs_is_named(module):
     with pytest.raises(EngineError, match=r"version 3 .* differ .* by .* nats") as error:
         sync(module, Copying(louder))
