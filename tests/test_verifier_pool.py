@@ -444,12 +444,16 @@ def test_workers_that_never_get_ready_end_the_run(monkeypatch):
             kill_all_that_come()
 
 
-def test_a_worker_is_replaced_after_many_tasks(pool):
-    before = children(server_of(pool))
-    asked = [problem(number) for number in range(1100)]
-    assert all(verdict.correct for verdict in judge(pool, ["4"] * 1100, asked))
-    judge(pool, ["4"])
-    assert not before & children(server_of(pool))
+def test_a_worker_is_replaced_after_many_tasks():
+    asked = [problem(number) for number in range(501)]
+    with new_pool(workers=1) as alone:
+        alone.start(Misbehaving())
+        first = children(server_of(alone))
+        judge(alone, ["4"] * 499, asked[:499])
+        assert children(server_of(alone)) == first
+        assert all(verdict.correct for verdict in judge(alone, ["4"] * 2, asked[499:]))
+        assert len(children(server_of(alone))) == 1
+        assert not first & children(server_of(alone))
 
 
 def test_no_descriptors_zombies_or_processes_are_left_behind(pool):

