@@ -64,6 +64,25 @@ class ConfigError(ValueError):
         )
 
 
+def compute_dtype(precision: str | int, dtype: str) -> str:
+    """Return the type that a policy's matrix products are computed in; `${compute_dtype:PRECISION,DTYPE}` in a config.
+
+    Args:
+        precision: trainer.precision.
+        dtype: model.dtype, of the weights.
+
+    Example:
+        >>> compute_dtype("bf16-mixed", "float32"), compute_dtype("32-true", "float32")
+        ('bfloat16', 'float32')
+    """
+    if "bf16" in str(precision):
+        return "bfloat16"
+    return "float16" if "16" in str(precision) else dtype
+
+
+OmegaConf.register_new_resolver("compute_dtype", compute_dtype, replace=True)
+
+
 def validate(cfg: DictConfig, command: str) -> None:
     """Check keys, values, targets and the rules between groups.
 

@@ -62,6 +62,18 @@ def test_the_quickstart_validates_for_every_command(command: str):
     validate(composed(), command)
 
 
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [
+        *(("bf16-mixed", "bfloat16"), ("bf16-true", "bfloat16"), ("16-mixed", "float16")),
+        *(("32-true", "float64"), ("32", "float64")),  # the model's
+    ],
+)
+def test_vllm_computes_in_the_type_that_the_policy_computes_in(precision, dtype):
+    cfg = composed("engine=vllm", f"trainer.precision={precision}", "model.dtype=float64")
+    assert (cfg.engine.dtype, cfg.serving.dtype) == (dtype, dtype)
+
+
 def test_the_first_line_of_every_yaml_says_what_it_is():
     for path in CONF.rglob("*.yaml"):
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -13,10 +13,10 @@ EXPERIMENT = "experiment=rlsd_qwen3_vl_8b"
 
 
 def test_vllm_beside_the_trainer():
-    given = ("engine=vllm", "engine.dtype=bfloat16", "engine.tensor_parallel_size=2")
+    given = ("engine=vllm", "engine.tensor_parallel_size=2")
     assert setup(*given).engine == ServingEngine(
         num_servers=0,
-        dtype="bfloat16",
+        dtype="bfloat16",  # under bf16-mixed
         tensor_parallel_size=2,
         gpu_memory_utilization=0.5,
         kv_cache_gb=None,
@@ -56,9 +56,9 @@ def run(monkeypatch, tmp_path, capsys):
     root.setLevel(level)
 
 
-def test_the_papers_run_fits_with_vllm_in_bfloat16(run):
+def test_the_papers_run_fits_with_vllm(run):
     """0.5 x 141 GiB = 70.5, less 8.77e9 weights of 2 bytes = 16.3: 54.2 GiB for keys and values."""
-    text = run(EXPERIMENT, "engine=vllm", "engine.dtype=bfloat16", "engine.max_model_len=20480")
+    text = run(EXPERIMENT, "engine=vllm", "engine.max_model_len=20480")
     rows = {line.split("  ")[0]: line.split()[-4:] for line in text.splitlines() if "  " in line}
     assert rows["engine weights"] == ["16.3", "0.0", "0.0", "0.0"]
     assert rows["KV cache"] == ["54.2", "0.0", "0.0", "0.0"]
@@ -67,16 +67,16 @@ def test_the_papers_run_fits_with_vllm_in_bfloat16(run):
     assert "its weights wait in the host's memory, 140.3 GB on a node" in text
 
 
-def test_the_papers_run_says_what_to_change_with_vllm_as_it_is(run):
+def test_the_papers_run_says_what_to_change_with_vllm_in_float32(run):
     """A float32 engine cannot hold the 262,144 tokens that the model allows; in bfloat16 it does."""
-    text = run(EXPERIMENT, "engine=vllm")
+    text = run(EXPERIMENT, "engine=vllm", "engine.dtype=float32")
     assert "vLLM would not start: the cache lacks 34.2 GiB" in text
     assert "  engine.dtype=bfloat16  " in text
     assert "None of it is enough" not in text
 
 
 def test_servers_cost_the_trainer_nothing_but_what_is_sent(run):
-    text = run(EXPERIMENT, "engine=vllm_server", "serving.dtype=bfloat16")
+    text = run(EXPERIMENT, "engine=vllm_server")
     rows = {line.split("  ")[0]: line.split()[-4:] for line in text.splitlines() if "  " in line}
     assert rows["engine weights"] == rows["KV cache"] == ["0.0"] * 4
     assert "Servers: 1, GPUs of each: 1" in text
