@@ -4,6 +4,13 @@ Fixtures that make something afresh return the thing; fixtures that several test
 return a function.
 """
 
+import os
+
+# Tests ask no name server: torch's stores look up every address backwards, and a server that drops a question costs 5 s.
+os.environ["RES_OPTIONS"] = (
+    "attempts:0"  # glibc's resolver: only /etc/hosts is read (man 5 resolv.conf)
+)
+
 import rlsd_lightning  # noqa: F401 - before transformers: it makes torchvision importable
 
 # isort: split

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from rlsd_lightning.peer_watch import Line, PeerWatch, accept, call, open_hub
+from tests.helpers.ranks import without_garbage
 
 SOON_S = 0.6
 """After this much silence a rank is missing, in these tests."""
@@ -131,7 +132,8 @@ def test_a_rank_zero_that_cannot_be_reached_is_named():
 
 def test_a_job_that_was_suspended_goes_on_without_alarm():
     """All its processes stood still, so nobody beat; nobody is missing either."""
-    child = os.fork()
+    with without_garbage():
+        child = os.fork()
     if child == 0:
         ranks = Ranks(2, SOON_S)
         time.sleep(4 * SOON_S)

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import re
 import signal
@@ -72,6 +73,12 @@ def processes():
 
 def children(pid):
     return {child for child, (parent, _) in processes().items() if parent == pid}
+
+
+def kill(pids):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # it has ended since it was looked for
+            os.kill(pid, signal.SIGKILL)
 
 
 def alive(pid):
@@ -400,13 +407,12 @@ def test_what_goes_well_in_a_fresh_process_counts(pool, act, tmp_path):
 def test_workers_killed_from_outside_cost_no_verdict(pool):
     asked = [problem(number) for number in range(40)]
     wanted = judge(pool, ["4"] * 40, asked)
-    for pid in children(server_of(pool)):  # while idle
-        os.kill(pid, signal.SIGKILL)
+    kill(children(server_of(pool)))  # while idle
     assert judge(pool, ["4"] * 40, asked) == wanted
 
     def kill_one():
         time.sleep(0.2)
-        os.kill(min(children(server_of(pool))), signal.SIGKILL)
+        kill([min(children(server_of(pool)))])
 
     killer = threading.Thread(target=kill_one)
     killer.start()
@@ -422,8 +428,7 @@ def test_a_worker_killed_before_it_is_ready_is_replaced(pool):
     processes._retire(processes._workers.values())
     while all(worker.ending for worker in processes._workers.values()):
         processes._step()
-    for pid in children(server_of(pool)):  # at least one of them has just been forked
-        os.kill(pid, signal.SIGKILL)
+    kill(children(server_of(pool)))  # at least one of them has just been forked
     assert [v.reward for v in judge(pool, ["4", "5"])] == [1, 0]
 
 
@@ -437,8 +442,7 @@ def test_workers_that_never_get_ready_end_the_run(monkeypatch):
         def kill_all_that_come():
             for _ in range(20):
                 processes._step()
-                for pid in children(server_of(starved)):
-                    os.kill(pid, signal.SIGKILL)
+                kill(children(server_of(starved)))
 
         with pytest.raises(RuntimeError, match=r"3 worker processes in a row.*signal 9.*memory_mb"):
             kill_all_that_come()
@@ -605,8 +609,7 @@ pool.verify_batch(Misbehaving(), asked, ["hang_stubbornly", {f"hang_with_child {
         try:
             eventually(lambda: not any(alive(pid) for pid in everyone))
         finally:
-            for pid in loader:
-                os.kill(pid, signal.SIGKILL)
+            kill(loader)
 
 
 def test_too_many_bad_responses_warn(caplog):

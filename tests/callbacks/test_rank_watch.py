@@ -14,6 +14,7 @@ import torch
 
 from rlsd_lightning.callbacks.rank_watch import RankWatch
 from rlsd_lightning.checkpoints import WholeFileCheckpointIO
+from tests.helpers.ranks import without_garbage
 
 
 class GlooStrategy:
@@ -38,8 +39,9 @@ def ends(folder, *works, missing_after_s=30):
     context = multiprocessing.get_context("fork")
     arguments = [(folder, works, rank, missing_after_s) for rank in range(len(works))]
     processes = [context.Process(target=_run, args=given) for given in arguments]
-    for process in processes:
-        process.start()
+    with without_garbage():
+        for process in processes:
+            process.start()
     for process in processes:
         process.join(30)
     return [(p.exitcode, (folder / f"rank{r}.log").read_text()) for r, p in enumerate(processes)]

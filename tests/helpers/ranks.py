@@ -1,12 +1,25 @@
 """Runs a function in several processes that form a group, as ranks of a run do."""
 
+import gc
 import multiprocessing
 import os
 import tempfile
 import traceback
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+
+@contextmanager
+def without_garbage():
+    """Fork inside: a child that collects a process group of its parent's would wait for threads that it does not have."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def run_ranks(function, world_size):
@@ -22,8 +35,9 @@ def run_ranks(function, world_size):
             context.Process(target=_run, args=(function, rank, world_size, store, queue))
             for rank in range(world_size)
         ]
-        for process in processes:
-            process.start()
+        with without_garbage():
+            for process in processes:
+                process.start()
         results = dict(queue.get() for _ in processes)
         for process in processes:
             process.join()
