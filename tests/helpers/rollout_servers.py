@@ -29,6 +29,7 @@ class Served:
         words = (
             "experiment=none",
             f"model.path={model}",
+            "trainer.precision=32-true",  # the tests compare exactly
             f"serving.port={self.port}",
             "serving.max_model_len=768",
             "serving.kv_cache_gb=0.03",

@@ -101,7 +101,7 @@ def broken(kind, policy):
             EngineError,
             "weight model.layers.1.mlp.down_proj.weight holds values that are not",
         ),
-        ("interrupt", KeyboardInterrupt, ""),
+        ("interrupt", KeyboardInterrupt, "^$"),
     ],
 )
 def test_a_failed_update_can_be_made_good(text, kind, error, message):
