@@ -16,10 +16,8 @@ def is_users_to_mend(error: Exception) -> bool:
     """
     if isinstance(error, MisconfigurationException):
         return True
-    if isinstance(
-        error, EngineError
-    ):  # one with a cause is a fault of a library, whose traceback is of use
-        return error.__cause__ is None
+    if isinstance(error, EngineError):
+        return error.__cause__ is None  # else a library failed, whose traceback is of use
     if not isinstance(error, ValueError | TypeError | OSError) or error.__traceback__ is None:
         return False
     place = error.__traceback__

@@ -24,14 +24,13 @@ from PIL import Image
 from torch import Tensor
 
 from rlsd_lightning.engines.errors import EngineError
-from rlsd_lightning.engines.vllm_bound import BoundEngine
+from rlsd_lightning.engines.vllm_bound import BoundEngine, check_weight_names, finite
 from rlsd_lightning.engines.vllm_client import (
     GENERATE,
     RefusedError,
     ServerClient,
     ServerGoneError,
 )
-from rlsd_lightning.engines.vllm_engine import check_weight_names, finite
 from rlsd_lightning.engines.vllm_requests import (
     check_lengths,
     check_prompt,
